@@ -1,0 +1,97 @@
+// Package raftlog keeps replicated logs. A Group is one raft group: commands
+// of many callers are packed into entries (Coalescer), written and synced in
+// our own segments, agreed by raft, and applied to a Machine.
+//
+// DESIGN.md beside this file has the formats and what durability rests on.
+package raftlog
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"github.com/leat-dev/leat/raftlog/segment"
+)
+
+// Errors that Propose and the readers return, to be tested with errors.Is.
+var (
+	// ErrDiskFull: free space is below the floor; nothing was written. Retry later.
+	ErrDiskFull = errors.New("disk space is below the floor")
+	// ErrOverloaded: the queue of waiting commands is at its bound; nothing was written.
+	ErrOverloaded = errors.New("too many bytes are waiting to be written")
+	// ErrUnknownOutcome: the command may or may not be applied in the end.
+	ErrUnknownOutcome = errors.New("outcome unknown: the write may still be applied")
+	// ErrNotLeader: this node does not lead the group; nothing was written.
+	ErrNotLeader = errors.New("this node does not lead the group")
+	// ErrClosed: the group is shut down; nothing was written.
+	ErrClosed = errors.New("log is closed")
+)
+
+// Class says how a command behaves when space is short.
+type Class uint8
+
+const (
+	// Events are refused with ErrDiskFull below the free-space floor.
+	Events Class = iota
+	// Control commands (cursors, outcomes, terms, retention, resources) may use
+	// the reserve below the floor.
+	Control
+)
+
+// Entry is one committed log entry: commands in the order they are applied.
+// Its byte slices alias shared memory and must not be modified; they may be
+// kept, which keeps the whole entry's buffer alive.
+type Entry struct {
+	Index uint64
+	Term  uint64
+	// Time is the log's clock, in microseconds since the Unix epoch. It never
+	// goes back, and is the same on every replica.
+	Time     int64
+	Commands [][]byte
+
+	rows []Row
+}
+
+// AddRow records where a run of offsets lies; called by Machine.Apply only.
+// Index and Time are filled in from the entry.
+func (e *Entry) AddRow(key uint32, kind uint8, base uint64, count uint32, bytes uint32) {
+	e.rows = append(e.rows, Row{Key: key, Kind: kind, Base: base, Count: count, Bytes: bytes, Index: e.Index, Time: e.Time})
+}
+
+// Row locates a run of consecutive offsets of one key (a partition) in the log.
+type Row = segment.Row
+
+// Machine is a deterministic state machine. Its methods are called from one
+// goroutine, but for Snapshot's writer, which runs beside later Apply calls.
+type Machine interface {
+	// Apply executes an entry and returns one result for each of its commands.
+	// It must not fail, read a clock, or depend on anything but the state and e.
+	Apply(e *Entry) []any
+	// Snapshot captures the state now; the returned value is written later, in
+	// another goroutine.
+	Snapshot() (Snapshot, error)
+	// Restore replaces the state by one that a Snapshot wrote.
+	Restore(r io.Reader) error
+}
+
+// Snapshot is a captured state.
+type Snapshot interface {
+	Write(w io.Writer) error
+	Release()
+}
+
+// Clock is the time seam.
+type Clock interface {
+	Now() time.Time
+	// After is time.After; the channel's timer is released when it fires.
+	After(d time.Duration) <-chan time.Time
+}
+
+// SystemClock is the machine's clock.
+type SystemClock struct{}
+
+// Now is time.Now.
+func (SystemClock) Now() time.Time { return time.Now() }
+
+// After is time.After.
+func (SystemClock) After(d time.Duration) <-chan time.Time { return time.After(d) }

@@ -1,0 +1,47 @@
+// Package vfs is the file system seam: everything the log writes goes through
+// an FS, so that tests can lose unsynced data, tear writes, fail the n-th
+// operation and fill the disk.
+package vfs
+
+import (
+	"io"
+	"io/fs"
+)
+
+// FS is a file system. Implementations are safe for concurrent use.
+type FS interface {
+	// Create makes or truncates a file for reading and writing.
+	Create(name string) (File, error)
+	// Open opens a file for reading.
+	Open(name string) (File, error)
+	// OpenReadWrite opens an existing file for reading and writing.
+	OpenReadWrite(name string) (File, error)
+	Rename(from, to string) error
+	Remove(name string) error
+	RemoveAll(name string) error
+	MkdirAll(name string) error
+	ReadDir(name string) ([]fs.DirEntry, error)
+	Stat(name string) (fs.FileInfo, error)
+	// SyncDir makes creations, renames and removals in a directory durable.
+	SyncDir(name string) error
+	// Lock takes an exclusive advisory lock on a file, created when absent.
+	// It fails at once, with ErrLocked, when another process holds it.
+	Lock(name string) (io.Closer, error)
+	// Free reports the bytes that an unprivileged writer may still use on the
+	// file system that holds name, and its size.
+	Free(name string) (free, total uint64, err error)
+}
+
+// File is an open file. ReadAt may be called concurrently with all else.
+type File interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	// Datasync makes the content, and the length needed to read it, durable.
+	Datasync() error
+	// Preallocate reserves space for [0, size) and extends the file to size.
+	// It fails with ENOSPC when there is no room.
+	Preallocate(size int64) error
+	Truncate(size int64) error
+	Size() (int64, error)
+}
