@@ -39,8 +39,6 @@ import (
 	_ "k8s.io/client-go/kubernetes"
 	_ "k8s.io/client-go/tools/clientcmd"
 	_ "k8s.io/client-go/util/workqueue"
-	_ "k8s.io/code-generator/cmd/deepcopy-gen"
-	_ "k8s.io/kube-openapi/cmd/openapi-gen"
 	_ "sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 	_ "sigs.k8s.io/yaml"
 )
