@@ -1,0 +1,57 @@
+package dispatcher
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/channel"
+)
+
+// ID names a channel.
+type ID = channel.ID
+
+// Sender attempts an event at a URL, once. It is the seam between delivery and
+// the HTTP client under it. It is used from many goroutines at once.
+type Sender interface {
+	// Send returns what was answered, whatever the status. An error means
+	// that there was no answer; a *DeniedError that none will be asked for.
+	// ctx bounds the whole exchange. Errors do not show credentials.
+	Send(ctx context.Context, r *Request) (Response, error)
+	// Close ends idle connections.
+	Close()
+}
+
+// Request is one attempt.
+type Request struct {
+	URL string
+	// Event is sent in binary mode. It is shared and not modified.
+	Event *event.Event
+	// Namespace is what Kn-Namespace says.
+	Namespace string
+	// WantReply sends "Prefer: reply" and decodes an event in the answer.
+	WantReply bool
+}
+
+// Response is what was answered.
+type Response struct {
+	Status int
+	// RetryAfter is the header, as it came.
+	RetryAfter string
+	// Reply is the event in a 2xx answer, where one was asked for.
+	Reply *event.Event
+	// NotEvent: the 2xx answer had a body that is no event. Reason says why.
+	NotEvent bool
+	Reason   string
+	// Body is the start of an answer outside 2xx, at most 1 KiB.
+	Body []byte
+}
+
+// DeniedError says that a destination is not allowed.
+type DeniedError struct {
+	Host, Addr, Reason string
+}
+
+func (e *DeniedError) Error() string {
+	return fmt.Sprintf("%s resolves to %s, which is refused: %s", e.Host, e.Addr, e.Reason)
+}
