@@ -1,0 +1,37 @@
+# Every target does its own set-up; what a fresh machine needs is Go, git and make.
+GO ?= go
+BIN := bin/leat
+# Packages that stay clear of the Kubernetes libraries: the race detector would
+# compile those again, which takes minutes and tests nobody's code here.
+RACE := ./api/event/... ./raftlog/... ./filter/... ./channel/... ./dispatcher/... ./broker ./broker/operations/... ./cmd/leat/settings/...
+GOLANGCI := v2.15.0
+
+.PHONY: build test race demo bench lint fmt docs fuzz clean
+
+build: ## the binary, in bin/leat
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/leat
+
+test: build ## everything that must pass
+	test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "run make fmt"; exit 1; }
+	$(GO) vet ./...
+	LEAT_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 15m ./...
+	$(GO) test -race -short -timeout 15m $(RACE)
+
+demo: build ## the main job on real processes, in under a minute
+	$(GO) run ./examples/orders -leat $(CURDIR)/$(BIN)
+
+bench: build ## events a second and latencies, with the machine's own ceilings in the same run
+	$(GO) run ./bench -leat $(CURDIR)/$(BIN)
+
+lint: ## golangci-lint, compiled from source
+	GOBIN=$(CURDIR)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
+	bin/golangci-lint run
+
+fmt:
+	gofmt -w $$(git ls-files '*.go')
+
+docs: build ## generated pages
+	$(BIN) server settings > docs/settings.md
+
+clean:
+	rm -rf bin

@@ -1,0 +1,206 @@
+// Package client is the part of the command line that talks to a server.
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/pflag"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/leat-dev/leat/broker/operations"
+)
+
+// Flags say which server a command talks to.
+type Flags struct {
+	Kubeconfig string
+	Namespace  string
+	Server     string
+}
+
+// Declare adds the flags to a set.
+func (f *Flags) Declare(fs *pflag.FlagSet) {
+	fs.StringVar(&f.Kubeconfig, "kubeconfig", "", "kubeconfig file (default: $KUBECONFIG, else the dev server's)")
+	fs.StringVarP(&f.Namespace, "namespace", "n", "", "namespace (default: the kubeconfig's)")
+	fs.StringVar(&f.Server, "server", "", "address of the API, instead of the kubeconfig's")
+}
+
+// DevDir is where the server for development keeps its data.
+func DevDir(getenv func(string) string) string {
+	base := getenv("XDG_DATA_HOME")
+	if base == "" {
+		base = filepath.Join(getenv("HOME"), ".local", "share")
+	}
+	return filepath.Join(base, "leat")
+}
+
+// Client talks to one server, in one namespace.
+type Client struct {
+	Namespace string
+
+	http *http.Client
+	base *url.URL
+}
+
+// Connect reads the kubeconfig. It does not dial yet.
+func Connect(f Flags) (*Client, error) {
+	rules := &clientcmd.ClientConfigLoadingRules{ExplicitPath: f.Kubeconfig}
+	if f.Kubeconfig == "" {
+		if env := os.Getenv("KUBECONFIG"); env != "" {
+			rules.Precedence = filepath.SplitList(env)
+		} else {
+			rules.Precedence = []string{filepath.Join(DevDir(os.Getenv), "kubeconfig")}
+		}
+	}
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{})
+	config, err := loader.ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("no server to talk to: %w\nStart one with `leat server --data DIR`, then set KUBECONFIG=DIR/kubeconfig or pass --kubeconfig", err)
+	}
+	if f.Server != "" {
+		config.Host = f.Server
+	}
+	namespace := f.Namespace
+	if namespace == "" {
+		if namespace, _, err = loader.Namespace(); err != nil {
+			return nil, fmt.Errorf("kubeconfig: %w", err)
+		}
+	}
+	base, _, err := rest.DefaultServerUrlFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("server address %q: %w", config.Host, err)
+	}
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig: %w", err)
+	}
+	return &Client{Namespace: namespace, http: client, base: base}, nil
+}
+
+// get asks the API for a path. Its body must be closed. Anything but 200 is an
+// error that carries the server's reason.
+func (c *Client) get(ctx context.Context, query url.Values, path ...string) (io.ReadCloser, error) {
+	u := c.base.JoinPath(path...)
+	u.RawQuery = query.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/json")
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("%w\nIs the server running? Its addresses are in endpoints.json, in its data directory", err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", resp.Status, err)
+	}
+	return nil, responseError(resp.Status, b)
+}
+
+// responseError reads the reason out of a refusal: a Kubernetes Status, a
+// Problem of the operations API, or plain text.
+func responseError(status string, body []byte) error {
+	var p struct {
+		operations.Problem
+		Message string `json:"message"`
+	}
+	switch err := json.Unmarshal(body, &p); {
+	case err == nil && p.Message != "":
+		return errors.New(p.Message)
+	case err == nil && p.Field != "":
+		return fmt.Errorf("%s: %s", p.Field, p.Problem.Reason)
+	case err == nil && p.Problem.Reason != "":
+		return errors.New(p.Problem.Reason)
+	}
+	return fmt.Errorf("%s: %s", status, body)
+}
+
+// IngressURL is the address that a broker takes events at.
+func (c *Client) IngressURL(ctx context.Context, broker string) (string, error) {
+	body, err := c.get(ctx, nil, "apis/eventing.knative.dev/v1/namespaces", c.Namespace, "brokers", broker)
+	if err != nil {
+		return "", fmt.Errorf("broker %s/%s: %w", c.Namespace, broker, err)
+	}
+	defer body.Close()
+	var b struct {
+		Status struct {
+			Address struct {
+				URL string `json:"url"`
+			} `json:"address"`
+			Conditions []struct{ Type, Status, Message string } `json:"conditions"`
+		} `json:"status"`
+	}
+	if err := json.NewDecoder(body).Decode(&b); err != nil {
+		return "", fmt.Errorf("broker %s/%s: %w", c.Namespace, broker, err)
+	}
+	if b.Status.Address.URL == "" {
+		for _, cond := range b.Status.Conditions {
+			if cond.Type == "Ready" && cond.Message != "" {
+				return "", fmt.Errorf("broker %s/%s is not ready: %s", c.Namespace, broker, cond.Message)
+			}
+		}
+		return "", fmt.Errorf("broker %s/%s is not ready: it has no address yet", c.Namespace, broker)
+	}
+	return b.Status.Address.URL, nil
+}
+
+// TailQuery says which events Tail reads.
+type TailQuery struct {
+	Channel bool // a Channel instead of a Broker
+	Since   string
+	Filter  string
+	Follow  bool
+	Limit   int
+}
+
+// Tail calls each for every event, until ctx ends or, without Follow, the end
+// of the log is reached.
+func (c *Client) Tail(ctx context.Context, name string, q TailQuery, each func(operations.Line) error) error {
+	kind := "brokers"
+	if q.Channel {
+		kind = "channels"
+	}
+	v := url.Values{"follow": {fmt.Sprint(q.Follow)}}
+	if q.Since != "" {
+		v.Set("since", q.Since)
+	}
+	if q.Filter != "" {
+		v.Set("filter", q.Filter)
+	}
+	if q.Limit > 0 {
+		v.Set("limit", fmt.Sprint(q.Limit))
+	}
+	body, err := c.get(ctx, v, "leat/v1/namespaces", c.Namespace, kind, name, "events")
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	for d := json.NewDecoder(body); ; {
+		var line operations.Line
+		if err := d.Decode(&line); err != nil {
+			if errors.Is(err, io.EOF) || ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("the stream broke off: %w", err)
+		}
+		if line.Error != "" {
+			return errors.New(line.Error)
+		}
+		if err := each(line); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+
+	"github.com/leat-dev/leat/broker/operations"
+	"github.com/leat-dev/leat/cmd/leat/client"
+)
+
+func tailCommand() *cobra.Command {
+	var (
+		flags    client.Flags
+		q        client.TailQuery
+		output   string
+		noFollow bool
+	)
+	c := &cobra.Command{
+		Use:   "tail BROKER",
+		Short: "Show a broker's events as they come, or from some point on",
+		Example: `  leat tail default
+  leat tail default --since 1h --filter type=order.created
+  leat tail default --since beginning --no-follow --filter 'cesql:source LIKE "/shop/%"' -o json
+  leat tail default --filter 'expr:data.total > 100'`,
+		Args: usage(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			print, err := linePrinter(c.OutOrStdout(), output)
+			if err != nil {
+				return usageError{err}
+			}
+			cl, err := client.Connect(flags)
+			if err != nil {
+				return err
+			}
+			q.Follow = !noFollow
+			return cl.Tail(c.Context(), args[0], q, print)
+		},
+	}
+	f := c.Flags()
+	flags.Declare(f)
+	f.StringVar(&q.Since, "since", "end", "where to begin: end, beginning, an offset, a time, or a duration back")
+	f.StringVar(&q.Filter, "filter", "", "only events that match: k=v,... or DIALECT:EXPR (exact, prefix, suffix, cesql, expr)")
+	f.BoolVar(&q.Channel, "channel", false, "the name is a Channel's")
+	f.BoolVar(&noFollow, "no-follow", false, "end with the last event there is")
+	f.IntVar(&q.Limit, "limit", 0, "end after so many events")
+	f.StringVarP(&output, "output", "o", "table", "table, wide, json, yaml or name")
+	return c
+}
+
+// linePrinter prints events in one of the output formats.
+func linePrinter(w io.Writer, format string) (func(operations.Line) error, error) {
+	switch format {
+	case "table", "wide":
+		return tablePrinter(w, format == "wide"), nil
+	case "json":
+		e := json.NewEncoder(w)
+		return func(l operations.Line) error { return e.Encode(l) }, nil
+	case "yaml":
+		return func(l operations.Line) error {
+			b, err := yaml.Marshal(l)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(w, "---\n%s", b)
+			return err
+		}, nil
+	case "name":
+		return func(l operations.Line) error {
+			var a attributes
+			if err := json.Unmarshal(l.Event, &a); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(w, a.ID)
+			return err
+		}, nil
+	}
+	return nil, fmt.Errorf("-o must be table, wide, json, yaml or name, not %q", format)
+}
+
+type attributes struct {
+	ID, Type, Source, Subject string
+	Data                      json.RawMessage
+	DataBase64                string `json:"data_base64"`
+}
+
+// tableData is how much of a payload a row shows, in bytes.
+const tableData = 60
+
+func tablePrinter(w io.Writer, wide bool) func(operations.Line) error {
+	// One row at a time, so that a row is seen when it comes: widths are fixed.
+	const row = "%-12s  %8s  %-30s  %-30s  %s\n"
+	header := false
+	return func(l operations.Line) error {
+		if !header {
+			header = true
+			if _, err := fmt.Fprintf(w, row, "TIME", "OFFSET", "TYPE", "SOURCE", "DATA"); err != nil {
+				return err
+			}
+		}
+		var a attributes
+		if err := json.Unmarshal(l.Event, &a); err != nil {
+			return err
+		}
+		data := string(a.Data)
+		if data == "" {
+			data = a.DataBase64
+		}
+		if !wide && len(data) > tableData {
+			data = strings.ToValidUTF8(data[:tableData], "") + "…"
+		}
+		offset := fmt.Sprint(l.Offset)
+		if l.Partition > 0 {
+			offset = fmt.Sprintf("%d/%d", l.Partition, l.Offset)
+		}
+		_, err := fmt.Fprintf(w, row, l.Time.Local().Format("15:04:05.000"), offset, a.Type, a.Source, strings.ReplaceAll(data, "\n", " "))
+		if err == nil && wide {
+			err = wideAttributes(w, l.Event)
+		}
+		return err
+	}
+}
+
+// wideAttributes prints every attribute of an event below its row.
+func wideAttributes(w io.Writer, e json.RawMessage) error {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(e, &all); err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
+	for _, name := range sortedKeys(all) {
+		if name != "data" && name != "data_base64" {
+			fmt.Fprintf(t, "    %s:\t%s\n", name, all[name])
+		}
+	}
+	return t.Flush()
+}

@@ -1,0 +1,202 @@
+package raftlog
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// entryVersion is the first byte of an entry's data. What follows is the log
+// time (8 bytes, little endian, microseconds since the Unix epoch), then the
+// commands, each with its length as a uvarint before it.
+const (
+	entryVersion    = 1
+	entryHeaderSize = 1 + 8
+)
+
+// batch is one entry in the making and those who wait for it.
+type batch struct {
+	buf  []byte
+	n    int
+	size int64 // what it counts against the bound of pending bytes
+	done chan struct{}
+	// Set before done is closed.
+	results []any
+	err     error
+}
+
+// coalescer packs the commands of many callers into one raft entry: while one
+// entry is on its way to disk, what arrives is packed into the next. One entry
+// is in flight; there is no added wait when idle.
+type coalescer struct {
+	commit     func(data []byte) ([]any, error)
+	room       func(Class) error
+	now        func() time.Time
+	maxEntry   int
+	maxPending int64
+
+	mu       sync.Mutex
+	queue    []*batch // the last one takes more; those before are full
+	pending  int64    // bytes in queue and in flight
+	lastTime int64    // log time; never goes back
+	closed   bool
+
+	kick    chan struct{}
+	stopped chan struct{}
+}
+
+func newCoalescer(maxEntry int, maxPending int64, now func() time.Time, room func(Class) error, commit func([]byte) ([]any, error)) *coalescer {
+	return &coalescer{
+		commit: commit, room: room, now: now, maxEntry: maxEntry, maxPending: maxPending,
+		kick: make(chan struct{}, 1), stopped: make(chan struct{}),
+	}
+}
+
+// propose waits until cmd is applied and returns its result. When ctx ends
+// first, the outcome is unknown. cmd is copied.
+func (c *coalescer) propose(ctx context.Context, class Class, cmd []byte) (any, error) {
+	if err := c.room(class); err != nil {
+		return nil, err
+	}
+	b, i, err := c.add(class, cmd)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-b.done:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, context.Cause(ctx))
+	}
+	if b.err != nil {
+		return nil, b.err
+	}
+	return b.results[i], nil
+}
+
+func (c *coalescer) add(class Class, cmd []byte) (*batch, int, error) {
+	size := int64(len(cmd) + binary.MaxVarintLen32)
+	bound := c.maxPending
+	if class == Control {
+		bound *= 2 // what frees space and memory must not wait behind what fills it
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, 0, ErrClosed
+	}
+	if c.pending > 0 && c.pending+size > bound {
+		return nil, 0, ErrOverloaded
+	}
+	c.pending += size
+	var b *batch
+	if n := len(c.queue); n > 0 && len(c.queue[n-1].buf)+int(size) <= c.maxEntry {
+		b = c.queue[n-1]
+	} else {
+		b = &batch{done: make(chan struct{})}
+		b.buf = make([]byte, entryHeaderSize, entryHeaderSize+max(int(size), 4<<10))
+		b.buf[0] = entryVersion
+		c.queue = append(c.queue, b)
+	}
+	b.buf = binary.AppendUvarint(b.buf, uint64(len(cmd)))
+	b.buf = append(b.buf, cmd...)
+	b.n++
+	b.size += size
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+	return b, b.n - 1, nil
+}
+
+// run commits batches one after another until ctx ends, then fails the rest.
+func (c *coalescer) run(ctx context.Context) {
+	defer close(c.stopped)
+	crowded := false
+	for {
+		b := c.cut(crowded)
+		if b == nil {
+			select {
+			case <-c.kick:
+				continue
+			case <-ctx.Done():
+				c.shut()
+				return
+			}
+		}
+		b.results, b.err = c.commit(b.buf)
+		if b.err == nil && len(b.results) != b.n {
+			b.err = fmt.Errorf("log: apply returned %d results for %d commands", len(b.results), b.n)
+		}
+		crowded = b.n > 1
+		c.release(b)
+	}
+}
+
+// cut takes the oldest batch and stamps it. When the last batch held several
+// commands, their callers are likely about to send again: letting them run
+// first makes this batch larger.
+func (c *coalescer) cut(crowded bool) *batch {
+	if crowded {
+		runtime.Gosched()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) == 0 {
+		return nil
+	}
+	b := c.queue[0]
+	c.queue[0] = nil
+	c.queue = c.queue[1:]
+	c.lastTime = max(c.lastTime, c.now().UnixMicro())
+	binary.LittleEndian.PutUint64(b.buf[1:], uint64(c.lastTime))
+	return b
+}
+
+func (c *coalescer) release(b *batch) {
+	c.mu.Lock()
+	c.pending -= b.size
+	c.mu.Unlock()
+	close(b.done)
+}
+
+// observeTime keeps the log's clock from going back behind an applied entry.
+func (c *coalescer) observeTime(t int64) {
+	c.mu.Lock()
+	c.lastTime = max(c.lastTime, t)
+	c.mu.Unlock()
+}
+
+func (c *coalescer) shut() {
+	c.mu.Lock()
+	c.closed = true
+	queue := c.queue
+	c.queue = nil
+	c.mu.Unlock()
+	for _, b := range queue {
+		b.err = ErrClosed
+		close(b.done)
+	}
+}
+
+var errEntryFormat = errors.New("entry is not in a known format")
+
+// decodeEntry splits an entry's data into its commands, which alias data.
+func decodeEntry(data []byte) (time int64, commands [][]byte, err error) {
+	if len(data) < entryHeaderSize || data[0] != entryVersion {
+		return 0, nil, errEntryFormat
+	}
+	time = int64(binary.LittleEndian.Uint64(data[1:]))
+	for rest := data[entryHeaderSize:]; len(rest) > 0; {
+		n, w := binary.Uvarint(rest)
+		if w <= 0 || n > uint64(len(rest)-w) {
+			return 0, nil, fmt.Errorf("%w: command %d runs past the entry's end", errEntryFormat, len(commands))
+		}
+		commands = append(commands, rest[w:w+int(n):w+int(n)])
+		rest = rest[w+int(n):]
+	}
+	return time, commands, nil
+}

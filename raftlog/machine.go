@@ -1,0 +1,191 @@
+package raftlog
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/leat-dev/leat/raftlog/segment"
+)
+
+// fsm adapts a Machine to raft: it unpacks entries, hands the rows that the
+// machine reports to the segments, and frames snapshots.
+type fsm struct {
+	machine Machine
+	store   *segment.Store
+	observe func(logTime int64)
+	fatal   func(error)
+
+	// applied is the index of the last command entry; entries between it and
+	// the next one are raft's own.
+	applied  atomic.Uint64
+	lastTime int64
+}
+
+var _ raft.BatchingFSM = (*fsm)(nil)
+
+// ApplyBatch implements raft.BatchingFSM.
+func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
+	out := make([]any, len(logs))
+	for i, l := range logs {
+		out[i] = f.Apply(l)
+	}
+	return out
+}
+
+// Apply implements raft.FSM.
+func (f *fsm) Apply(l *raft.Log) any {
+	if l.Type != raft.LogCommand {
+		return nil
+	}
+	t, commands, err := decodeEntry(l.Data)
+	if err != nil {
+		err = fmt.Errorf("apply entry %d: %w; was it written by a newer version?", l.Index, err)
+		f.fatal(err)
+		return err
+	}
+	e := &Entry{Index: l.Index, Term: l.Term, Time: t, Commands: commands}
+	results := f.machine.Apply(e)
+	for i := f.applied.Load() + 1; i < l.Index; i++ {
+		f.store.AddRows(i, nil) // raft's own entries hold no offsets
+	}
+	f.store.AddRows(l.Index, e.rows)
+	f.applied.Store(l.Index)
+	f.lastTime = t
+	f.observe(t)
+	return results
+}
+
+// A snapshot's content begins with snapshotVersion, the applied index and the
+// log time, then the rows that are in no segment's index yet, then what the
+// machine wrote.
+const snapshotVersion = 1
+
+// Snapshot implements raft.FSM.
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	s, err := f.machine.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	applied := f.applied.Load()
+	return &snapshot{machine: s, applied: applied, time: f.lastTime, rows: f.store.PendingRows(applied)}, nil
+}
+
+// Restore implements raft.FSM.
+func (f *fsm) Restore(rc io.ReadCloser) error {
+	defer rc.Close()
+	r := bufio.NewReaderSize(rc, 1<<20)
+	applied, t, rows, err := readSnapshotHeader(r)
+	if err != nil {
+		return fmt.Errorf("restore snapshot: %w", err)
+	}
+	if err := f.machine.Restore(r); err != nil {
+		return fmt.Errorf("restore snapshot at entry %d: %w", applied, err)
+	}
+	f.store.RestoreRows(applied, rows)
+	f.applied.Store(applied)
+	f.lastTime = t
+	f.observe(t)
+	return nil
+}
+
+type snapshot struct {
+	machine Snapshot
+	applied uint64
+	time    int64
+	rows    []Row
+}
+
+// Persist implements raft.FSMSnapshot.
+func (s *snapshot) Persist(sink raft.SnapshotSink) error {
+	w := bufio.NewWriterSize(sink, 1<<20)
+	err := writeSnapshotHeader(w, s.applied, s.time, s.rows)
+	if err == nil {
+		err = s.machine.Write(w)
+	}
+	if err == nil {
+		err = w.Flush()
+	}
+	if err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	return sink.Close()
+}
+
+// Release implements raft.FSMSnapshot.
+func (s *snapshot) Release() { s.machine.Release() }
+
+func writeSnapshotHeader(w io.Writer, applied uint64, t int64, rows []Row) error {
+	b := []byte{snapshotVersion}
+	b = binary.AppendUvarint(b, applied)
+	b = binary.AppendVarint(b, t)
+	b = binary.AppendUvarint(b, uint64(len(rows)))
+	for _, r := range rows {
+		b = binary.AppendUvarint(b, uint64(r.Key))
+		b = append(b, r.Kind)
+		b = binary.AppendUvarint(b, r.Base)
+		b = binary.AppendUvarint(b, uint64(r.Count))
+		b = binary.AppendUvarint(b, uint64(r.Bytes))
+		b = binary.AppendUvarint(b, r.Index)
+		b = binary.AppendVarint(b, r.Time)
+	}
+	_, err := w.Write(b)
+	return err
+}
+
+func readSnapshotHeader(r io.ByteReader) (applied uint64, t int64, rows []Row, err error) {
+	version, err := r.ReadByte()
+	if err != nil {
+		return 0, 0, nil, err
+	}
+	if version != snapshotVersion {
+		return 0, 0, nil, fmt.Errorf("snapshot version %d is not known here; was it written by a newer version?", version)
+	}
+	d := decoder{r: r}
+	applied = d.uvarint()
+	t = d.varint()
+	n := d.uvarint()
+	for i := uint64(0); i < n && d.err == nil; i++ {
+		rows = append(rows, Row{
+			Key: uint32(d.uvarint()), Kind: d.byte(), Base: d.uvarint(), Count: uint32(d.uvarint()),
+			Bytes: uint32(d.uvarint()), Index: d.uvarint(), Time: d.varint(),
+		})
+	}
+	return applied, t, rows, d.err
+}
+
+// decoder reads numbers until the first error, which it keeps.
+type decoder struct {
+	r   io.ByteReader
+	err error
+}
+
+func (d *decoder) uvarint() uint64 {
+	return decodeNumber(d, binary.ReadUvarint)
+}
+
+func (d *decoder) varint() int64 {
+	return decodeNumber(d, binary.ReadVarint)
+}
+
+func (d *decoder) byte() byte {
+	return decodeNumber(d, func(r io.ByteReader) (byte, error) { return r.ReadByte() })
+}
+
+func decodeNumber[T any](d *decoder, read func(io.ByteReader) (T, error)) T {
+	var zero T
+	if d.err != nil {
+		return zero
+	}
+	v, err := read(d.r)
+	if err != nil {
+		d.err = fmt.Errorf("snapshot header: %w", err)
+		return zero
+	}
+	return v
+}

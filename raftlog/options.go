@@ -1,0 +1,70 @@
+package raftlog
+
+import (
+	"errors"
+	"log/slog"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/leat-dev/leat/raftlog/vfs"
+)
+
+// Options configure a Group. Zero values mean the defaults.
+type Options struct {
+	// Dir holds the group's files. It is made when absent.
+	Dir string
+	// Name is the group's, for logs and errors: "meta", "s0".
+	Name string
+	// NodeID is this member's name in the raft configuration.
+	NodeID  string
+	Machine Machine
+	FS      vfs.FS
+	Clock   Clock
+	Logger  *slog.Logger
+	// Transport reaches the other members. Nil: this node is the sole voter.
+	Transport raft.Transport
+
+	SegmentBytes    int64 // size of a segment file; 64 MiB
+	SnapshotBytes   int64 // log written between snapshots; 128 MiB
+	Snapshots       int   // how many are kept; 4
+	MaxEntryBytes   int   // commands packed into one entry, or one larger command; 256 KiB
+	MaxPendingBytes int64 // commands waiting to be written, before ErrOverloaded; 64 MiB
+	// DiskFloor is the free space, in bytes, below which Events are refused with
+	// ErrDiskFull; DiskReserve that below which Control commands are, too. Between
+	// the two lies what outcomes, retention and resources may use. 256 and 64 MiB.
+	DiskFloor, DiskReserve uint64
+
+	// Fatal is called, once, when a write or sync of the log has failed: what is
+	// on disk is not known any more, so the process must end. It may return.
+	Fatal func(error)
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Dir == "" || o.Name == "" || o.NodeID == "" || o.Machine == nil || o.Fatal == nil {
+		return o, errors.New("raftlog: Dir, Name, NodeID, Machine and Fatal must be set")
+	}
+	if o.FS == nil {
+		o.FS = vfs.OS{}
+	}
+	if o.Clock == nil {
+		o.Clock = SystemClock{}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	setDefault(&o.SegmentBytes, 64<<20)
+	setDefault(&o.SnapshotBytes, 128<<20)
+	setDefault(&o.Snapshots, 4)
+	setDefault(&o.MaxEntryBytes, 256<<10)
+	setDefault(&o.MaxPendingBytes, 64<<20)
+	setDefault(&o.DiskFloor, 256<<20)
+	setDefault(&o.DiskReserve, 64<<20)
+	return o, nil
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
