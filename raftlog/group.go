@@ -134,7 +134,8 @@ func (g *Group) startRaft(ctx context.Context) error {
 	g.snapshots.OldestFirst()
 	if sole {
 		// A sole voter has nobody to wait for.
-		if err := loop.TimeoutNow(c.LocalID, loop.LocalAddr(), &raft.TimeoutNowRequest{}, &raft.TimeoutNowResponse{}); err != nil {
+		now := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: c.ProtocolVersion, ID: []byte(c.LocalID), Addr: []byte(loop.LocalAddr())}}
+		if err := loop.TimeoutNow(c.LocalID, loop.LocalAddr(), now, &raft.TimeoutNowResponse{}); err != nil {
 			return errors.Join(fmt.Errorf("take the lead: %w", err), g.raft.Shutdown().Error())
 		}
 	}

@@ -61,9 +61,8 @@ func (f *fsm) Apply(l *raft.Log) any {
 	return results
 }
 
-// A snapshot's content begins with snapshotVersion, the applied index and the
-// log time, then the rows that are in no segment's index yet, then what the
-// machine wrote.
+// A snapshot's content begins with snapshotVersion and the fields of its
+// header; then comes what the machine wrote.
 const snapshotVersion = 1
 
 // Snapshot implements raft.FSM.
@@ -73,38 +72,45 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 		return nil, err
 	}
 	applied := f.applied.Load()
-	return &snapshot{machine: s, applied: applied, time: f.lastTime, rows: f.store.PendingRows(applied)}, nil
+	return &snapshot{machine: s, snapshotHeader: snapshotHeader{applied: applied, indexed: f.store.Indexed(), time: f.lastTime, rows: f.store.PendingRows(applied)}}, nil
 }
 
 // Restore implements raft.FSM.
 func (f *fsm) Restore(rc io.ReadCloser) error {
 	defer rc.Close()
 	r := bufio.NewReaderSize(rc, 1<<20)
-	applied, t, rows, err := readSnapshotHeader(r)
+	h, err := readSnapshotHeader(r)
 	if err != nil {
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
 	if err := f.machine.Restore(r); err != nil {
-		return fmt.Errorf("restore snapshot at entry %d: %w", applied, err)
+		return fmt.Errorf("restore snapshot at entry %d: %w", h.applied, err)
 	}
-	f.store.RestoreRows(applied, rows)
-	f.applied.Store(applied)
-	f.lastTime = t
-	f.observe(t)
+	if err := f.store.RestoreRows(h.applied, h.indexed, h.rows); err != nil {
+		return fmt.Errorf("restore snapshot at entry %d: %w", h.applied, err)
+	}
+	f.applied.Store(h.applied)
+	f.lastTime = h.time
+	f.observe(h.time)
 	return nil
 }
 
 type snapshot struct {
 	machine Snapshot
-	applied uint64
+	snapshotHeader
+}
+
+type snapshotHeader struct {
+	applied uint64 // the last command entry in the state
+	indexed uint64 // entries up to here had their rows in indexes on disk
 	time    int64
-	rows    []Row
+	rows    []Row // of the entries after indexed
 }
 
 // Persist implements raft.FSMSnapshot.
 func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 	w := bufio.NewWriterSize(sink, 1<<20)
-	err := writeSnapshotHeader(w, s.applied, s.time, s.rows)
+	err := s.snapshotHeader.write(w)
 	if err == nil {
 		err = s.machine.Write(w)
 	}
@@ -120,12 +126,13 @@ func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 // Release implements raft.FSMSnapshot.
 func (s *snapshot) Release() { s.machine.Release() }
 
-func writeSnapshotHeader(w io.Writer, applied uint64, t int64, rows []Row) error {
+func (h snapshotHeader) write(w io.Writer) error {
 	b := []byte{snapshotVersion}
-	b = binary.AppendUvarint(b, applied)
-	b = binary.AppendVarint(b, t)
-	b = binary.AppendUvarint(b, uint64(len(rows)))
-	for _, r := range rows {
+	b = binary.AppendUvarint(b, h.applied)
+	b = binary.AppendUvarint(b, h.indexed)
+	b = binary.AppendVarint(b, h.time)
+	b = binary.AppendUvarint(b, uint64(len(h.rows)))
+	for _, r := range h.rows {
 		b = binary.AppendUvarint(b, uint64(r.Key))
 		b = append(b, r.Kind)
 		b = binary.AppendUvarint(b, r.Base)
@@ -138,25 +145,24 @@ func writeSnapshotHeader(w io.Writer, applied uint64, t int64, rows []Row) error
 	return err
 }
 
-func readSnapshotHeader(r io.ByteReader) (applied uint64, t int64, rows []Row, err error) {
+func readSnapshotHeader(r io.ByteReader) (h snapshotHeader, err error) {
 	version, err := r.ReadByte()
 	if err != nil {
-		return 0, 0, nil, err
+		return h, err
 	}
 	if version != snapshotVersion {
-		return 0, 0, nil, fmt.Errorf("snapshot version %d is not known here; was it written by a newer version?", version)
+		return h, fmt.Errorf("snapshot version %d is not known here; was it written by a newer version?", version)
 	}
 	d := decoder{r: r}
-	applied = d.uvarint()
-	t = d.varint()
+	h.applied, h.indexed, h.time = d.uvarint(), d.uvarint(), d.varint()
 	n := d.uvarint()
 	for i := uint64(0); i < n && d.err == nil; i++ {
-		rows = append(rows, Row{
+		h.rows = append(h.rows, Row{
 			Key: uint32(d.uvarint()), Kind: d.byte(), Base: d.uvarint(), Count: uint32(d.uvarint()),
 			Bytes: uint32(d.uvarint()), Index: d.uvarint(), Time: d.varint(),
 		})
 	}
-	return applied, t, rows, d.err
+	return h, d.err
 }
 
 // decoder reads numbers until the first error, which it keeps.

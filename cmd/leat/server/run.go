@@ -1,0 +1,207 @@
+// Package server wires the parts into a running server.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/leat-dev/leat/apiserver"
+	"github.com/leat-dev/leat/broker"
+	"github.com/leat-dev/leat/broker/controller"
+	"github.com/leat-dev/leat/broker/operations"
+	"github.com/leat-dev/leat/channel"
+	"github.com/leat-dev/leat/cmd/leat/settings"
+	"github.com/leat-dev/leat/dispatcher"
+	"github.com/leat-dev/leat/raftlog"
+	"github.com/leat-dev/leat/raftlog/kv"
+)
+
+// Run runs a server until ctx ends, then drains it: requests in flight are
+// answered, deliveries in flight are finished, within ShutdownTimeout. An error
+// says why it could not start, or why it had to stop.
+func Run(ctx context.Context, s settings.Server, version string, logger *slog.Logger) (err error) {
+	lock, err := lockDir(s.Data)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	fatal := func(err error) {
+		// What is on disk is not known any more: nothing may be answered on the
+		// strength of it, so nothing is drained.
+		logger.Error("the log cannot be written; the process ends", "error", err)
+		os.Exit(1)
+	}
+
+	listeners, err := listen(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer listeners.close()
+
+	var stops stack
+	defer func() {
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.ShutdownTimeout)
+		defer cancel()
+		err = errors.Join(err, stops.run(drain))
+	}()
+
+	meta, err := openMeta(ctx, s, logger, fatal, &stops)
+	if err != nil {
+		return err
+	}
+	log, err := openLog(ctx, s, logger, fatal, &stops)
+	if err != nil {
+		return err
+	}
+	m := newMetrics()
+	d, err := startDispatcher(s, listeners, m, logger, &stops)
+	if err != nil {
+		return err
+	}
+	registry := controller.NewRegistry(log)
+	ingress := broker.NewIngress(ingressOptions(s, registry, m))
+
+	api, err := startAPI(ctx, s, listeners, meta, log, version, logger, fail, &stops)
+	if err != nil {
+		return err
+	}
+	if err := startControllers(ctx, s, listeners, api, log, d, ingress, logger, fail, &stops); err != nil {
+		return err
+	}
+	startHTTP(s, listeners, ingress, m, fail, &stops)
+
+	e := Endpoints{HTTP: listeners.httpURL(), API: listeners.apiURL(), Kubeconfig: filepath.Join(s.Data, "kubeconfig"), PID: os.Getpid()}
+	if e.Kubeconfig, err = filepath.Abs(e.Kubeconfig); err != nil {
+		return err
+	}
+	if err := e.write(s.Data); err != nil {
+		return err
+	}
+	stops.push("endpoints", func(context.Context) error { return os.Remove(filepath.Join(s.Data, endpointsFile)) })
+	logger.Info("ready", "http", e.HTTP, "api", e.API, "kubeconfig", e.Kubeconfig, "version", version)
+
+	<-ctx.Done()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	logger.Info("draining", "timeout", s.ShutdownTimeout)
+	return nil
+}
+
+// stack is what must be stopped, last started first.
+type stack struct{ parts []part }
+
+type part struct {
+	name string
+	stop func(context.Context) error
+}
+
+func (s *stack) push(name string, stop func(context.Context) error) {
+	s.parts = append(s.parts, part{name, stop})
+}
+
+func (s *stack) run(ctx context.Context) error {
+	var errs []error
+	for i := len(s.parts) - 1; i >= 0; i-- {
+		if err := s.parts[i].stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", s.parts[i].name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// listeners are the two ports.
+type listeners struct{ http, api net.Listener }
+
+func listen(ctx context.Context, s settings.Server) (l listeners, err error) {
+	var c net.ListenConfig
+	if l.http, err = c.Listen(ctx, "tcp", s.HTTP); err != nil {
+		return l, fmt.Errorf("--http: %w", err)
+	}
+	if l.api, err = c.Listen(ctx, "tcp", s.API); err != nil {
+		l.close()
+		return l, fmt.Errorf("--api: %w", err)
+	}
+	return l, nil
+}
+
+func (l listeners) close() {
+	for _, c := range []net.Listener{l.http, l.api} {
+		if c != nil {
+			c.Close() // it may be closed by its server
+		}
+	}
+}
+
+func (l listeners) httpURL() string { return "http://" + reachable(l.http) }
+func (l listeners) apiURL() string  { return "https://" + reachable(l.api) }
+
+// reachable is a listener's address as this machine can dial it.
+func reachable(l net.Listener) string {
+	a := l.Addr().(*net.TCPAddr).AddrPort()
+	if a.Addr().IsUnspecified() {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port()).String()
+	}
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()).String()
+}
+
+func groupOptions(s settings.Server, name string, machine raftlog.Machine, logger *slog.Logger, fatal func(error)) raftlog.Options {
+	return raftlog.Options{
+		Dir: filepath.Join(s.Data, "groups", name), Name: name, NodeID: s.Node, Machine: machine, Logger: logger, Fatal: fatal,
+		SegmentBytes: int64(s.SegmentBytes), SnapshotBytes: int64(s.SnapshotBytes),
+		MaxEntryBytes: int(s.MaxEntryBytes), MaxPendingBytes: int64(s.MaxPendingBytes),
+		DiskFloor: uint64(s.DiskFloor), DiskReserve: uint64(s.DiskReserve),
+	}
+}
+
+// openMeta opens the group that holds the resources.
+func openMeta(ctx context.Context, s settings.Server, logger *slog.Logger, fatal func(error), stops *stack) (*kv.Store, error) {
+	store, err := kv.Open(kv.Options{Dir: filepath.Join(s.Data, "meta"), Logger: logger, History: s.ResourceHistoryCount})
+	if err != nil {
+		return nil, err
+	}
+	stops.push("resources", func(context.Context) error { return store.Close() })
+	group, err := raftlog.Open(ctx, groupOptions(s, "meta", store, logger, fatal))
+	if err != nil {
+		return nil, err
+	}
+	stops.push("meta group", group.Close)
+	store.Bind(group)
+	return store, nil
+}
+
+// openLog opens the shard that holds the events.
+func openLog(ctx context.Context, s settings.Server, logger *slog.Logger, fatal func(error), stops *stack) (*channel.Log, error) {
+	shard := channel.NewShard(channel.Options{
+		RetentionAge: s.RetentionAge, DeadLetterRetention: s.DeadLetterRetentionAge, DeadLetterBytes: int64(s.DeadLetterMaxBytes),
+		MaxDisk: int64(s.MaxDisk), TailBytes: int64(s.TailBytes), CacheBytes: int64(s.ReadCacheBytes),
+	})
+	group, err := raftlog.Open(ctx, groupOptions(s, "s0", shard, logger, fatal))
+	if err != nil {
+		return nil, err
+	}
+	stops.push("shard s0", group.Close)
+	log := channel.NewLog(shard, group)
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() { defer close(done); log.Run(run) }()
+	stops.push("retention", func(context.Context) error { cancel(); <-done; return nil })
+	return log, nil
+}
+
+var _ = time.Second
+var _ http.Handler
+var _ *apiserver.Server
+var _ *operations.Options
+var _ *dispatcher.Dispatcher

@@ -1,0 +1,188 @@
+package segment
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
+
+// A segment file begins with a header of headerSize bytes; records follow, each
+// at a multiple of align. All numbers are little endian.
+const (
+	fileMagic   = "LEATSEG1"
+	headerSize  = 4096
+	align       = 8
+	recordSize  = 64 // a record's header
+	maxPayload  = 1 << 30
+	headerBytes = 8 + 4 + 4 + 8 + 8 + 4 + 4 // what of the file's header is used
+)
+
+// fileHeader opens a segment.
+type fileHeader struct {
+	generation uint64 // differs in each life of a file
+	first      uint64 // raft index of the first record
+	chain      uint32 // what the first record chains to
+}
+
+func (h fileHeader) append(b []byte) []byte {
+	start := len(b)
+	b = append(b, fileMagic...)
+	b = binary.LittleEndian.AppendUint32(b, 1) // version
+	b = binary.LittleEndian.AppendUint32(b, 0)
+	b = binary.LittleEndian.AppendUint64(b, h.generation)
+	b = binary.LittleEndian.AppendUint64(b, h.first)
+	b = binary.LittleEndian.AppendUint32(b, h.chain)
+	return binary.LittleEndian.AppendUint32(b, checksum(b[start:]))
+}
+
+func parseFileHeader(b []byte) (fileHeader, error) {
+	if len(b) < headerBytes {
+		return fileHeader{}, fmt.Errorf("the file's header is cut short at %d bytes", len(b))
+	}
+	b = b[:headerBytes]
+	if string(b[:8]) != fileMagic {
+		return fileHeader{}, fmt.Errorf("the file's header does not begin with %q", fileMagic)
+	}
+	if got, want := checksum(b[:headerBytes-4]), binary.LittleEndian.Uint32(b[headerBytes-4:]); got != want {
+		return fileHeader{}, fmt.Errorf("the file's header has checksum %08x, not %08x", got, want)
+	}
+	if v := binary.LittleEndian.Uint32(b[8:]); v != 1 {
+		return fileHeader{}, fmt.Errorf("segment version %d is not known here; was it written by a newer version?", v)
+	}
+	return fileHeader{
+		generation: binary.LittleEndian.Uint64(b[16:]),
+		first:      binary.LittleEndian.Uint64(b[24:]),
+		chain:      binary.LittleEndian.Uint32(b[32:]),
+	}, nil
+}
+
+// recordHeader precedes a payload: the log's data, then its extensions.
+type recordHeader struct {
+	sum        uint32 // of the header's other bytes; the next record chains to it
+	chain      uint32 // sum of the record before
+	generation uint64
+	index      uint64
+	term       uint64
+	appendedAt int64 // nanoseconds since the Unix epoch; 0: not set
+	payloadSum uint32
+	length     uint32 // data and extensions
+	extensions uint32
+	batch      uint32 // records before this one in the same write
+	kind       raft.LogType
+}
+
+func (h *recordHeader) put(b []byte) {
+	_ = b[recordSize-1]
+	le := binary.LittleEndian
+	le.PutUint32(b[4:], h.chain)
+	le.PutUint64(b[8:], h.generation)
+	le.PutUint64(b[16:], h.index)
+	le.PutUint64(b[24:], h.term)
+	le.PutUint64(b[32:], uint64(h.appendedAt))
+	le.PutUint32(b[40:], h.payloadSum)
+	le.PutUint32(b[44:], h.length)
+	le.PutUint32(b[48:], h.extensions)
+	le.PutUint32(b[52:], h.batch)
+	le.PutUint64(b[56:], uint64(h.kind))
+	h.sum = checksum(b[4:recordSize])
+	le.PutUint32(b, h.sum)
+}
+
+func parseRecordHeader(b []byte) (recordHeader, error) {
+	if len(b) < recordSize {
+		return recordHeader{}, fmt.Errorf("the record's header is cut short at %d bytes", len(b))
+	}
+	b = b[:recordSize]
+	le := binary.LittleEndian
+	h := recordHeader{
+		sum: le.Uint32(b), chain: le.Uint32(b[4:]), generation: le.Uint64(b[8:]), index: le.Uint64(b[16:]),
+		term: le.Uint64(b[24:]), appendedAt: int64(le.Uint64(b[32:])), payloadSum: le.Uint32(b[40:]),
+		length: le.Uint32(b[44:]), extensions: le.Uint32(b[48:]), batch: le.Uint32(b[52:]), kind: raft.LogType(b[56]),
+	}
+	if got := checksum(b[4:]); got != h.sum {
+		return h, fmt.Errorf("the record's header has checksum %08x, not %08x", got, h.sum)
+	}
+	if h.length > maxPayload || h.extensions > h.length {
+		return h, fmt.Errorf("the record's lengths (%d, %d) cannot be", h.length, h.extensions)
+	}
+	return h, nil
+}
+
+// size is the room a record takes.
+func (h *recordHeader) size() int64 { return recordBytes(int(h.length)) }
+
+func recordBytes(payload int) int64 {
+	return (recordSize + int64(payload) + align - 1) &^ (align - 1)
+}
+
+func (h *recordHeader) checkPayload(p []byte) error {
+	if got := checksum(p); got != h.payloadSum {
+		return fmt.Errorf("the record's content has checksum %08x, not %08x", got, h.payloadSum)
+	}
+	return nil
+}
+
+// fill makes a raft log of a record. The log keeps payload.
+func (h *recordHeader) fill(l *raft.Log, payload []byte) {
+	*l = raft.Log{Index: h.index, Term: h.term, Type: h.kind}
+	cut := len(payload) - int(h.extensions)
+	l.Data = payload[:cut:cut]
+	if h.extensions > 0 {
+		l.Extensions = payload[cut:]
+	}
+	if h.appendedAt != 0 {
+		l.AppendedAt = time.Unix(0, h.appendedAt)
+	}
+}
+
+// appendRecord encodes a log behind b, chained to the record before, and
+// returns the checksum that the next one chains to.
+func appendRecord(b []byte, l *raft.Log, generation uint64, chain uint32, batch int) ([]byte, uint32) {
+	start := len(b)
+	payload := len(l.Data) + len(l.Extensions)
+	b = append(b, make([]byte, recordSize)...)
+	b = append(b, l.Data...)
+	b = append(b, l.Extensions...)
+	h := recordHeader{
+		chain: chain, generation: generation, index: l.Index, term: l.Term, kind: l.Type, batch: uint32(batch),
+		length: uint32(payload), extensions: uint32(len(l.Extensions)), payloadSum: checksum(b[start+recordSize:]),
+	}
+	if !l.AppendedAt.IsZero() {
+		h.appendedAt = l.AppendedAt.UnixNano()
+	}
+	h.put(b[start:])
+	for int64(len(b)-start) < recordBytes(payload) {
+		b = append(b, 0)
+	}
+	return b, h.sum
+}
+
+// DamagedError is a piece of the log that does not read back as it was written.
+type DamagedError struct {
+	File   string
+	Offset int64 // bytes from the file's begin
+	// First and Last are the raft indexes that are lost or in doubt; 0: not known.
+	First, Last uint64
+	Reason      string
+}
+
+// Error names file and position.
+func (e *DamagedError) Error() string {
+	s := fmt.Sprintf("damaged log: %s at byte %d: %s", e.File, e.Offset, e.Reason)
+	if e.First != 0 {
+		s += fmt.Sprintf("; entries %d to %d are concerned", e.First, e.Last)
+	}
+	return s
+}
+
+// plausible is a quick test of whether a header may begin here.
+func plausible(b []byte, generation uint64) bool {
+	return binary.LittleEndian.Uint64(b[8:]) == generation
+}
