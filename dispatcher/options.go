@@ -43,6 +43,10 @@ type Options struct {
 	// again (5 s).
 	ReadRetry time.Duration
 
+	// CloseGrace is how long the last commit may take when the context of
+	// Close has ended before it (2 s).
+	CloseGrace time.Duration
+
 	// ReadEvents and ReadBytes bound one read (256, 1 MiB).
 	ReadEvents, ReadBytes int
 
@@ -93,6 +97,7 @@ func (o Options) withDefaults() Options {
 	def(&o.ScanInterval, 30*time.Second)
 	def(&o.FilterErrorInterval, 10*time.Second)
 	def(&o.ReadRetry, 5*time.Second)
+	def(&o.CloseGrace, 2*time.Second)
 	def(&o.ReadEvents, 256)
 	def(&o.ReadBytes, 1<<20)
 	if o.Logger == nil {

@@ -29,7 +29,7 @@ type Request struct {
 	Event *event.Event
 	// Namespace is what Kn-Namespace says.
 	Namespace string
-	// WantReply sends "Prefer: reply" and decodes an event in the answer.
+	// WantReply sends "Prefer: reply" and decodes events in the answer.
 	WantReply bool
 }
 
@@ -38,12 +38,16 @@ type Response struct {
 	Status int
 	// RetryAfter is the header, as it came.
 	RetryAfter string
-	// Reply is the event in a 2xx answer, where one was asked for.
-	Reply *event.Event
-	// NotEvent: the 2xx answer had a body that is no event. Reason says why.
+	// Replies are the events in a 2xx answer, where they were asked for. They
+	// are the caller's own.
+	Replies []*event.Event
+	// Refused: the answer says it is an event, and is too large or malformed.
+	// RefusedReply is as much of it as can be kept.
+	Refused      *RefusedError
+	RefusedReply *event.Event
+	// NotEvent: the 2xx answer had a body that does not say it is an event.
 	NotEvent bool
-	Reason   string
-	// Body is the start of an answer outside 2xx, at most 1 KiB.
+	// Body is the start of an answer outside 2xx, at most maxAnswer bytes.
 	Body []byte
 }
 

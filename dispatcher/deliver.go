@@ -1,0 +1,265 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/channel"
+)
+
+// Names of the extensions that delivery sets or keeps from subscribers.
+const (
+	ttlExtension       = "knativebrokerttl"
+	errorDestExtension = "knativeerrordest"
+	errorCodeExtension = "knativeerrorcode"
+	errorDataExtension = "knativeerrordata"
+)
+
+// failure is a failed attempt.
+type failure struct {
+	code       int // -1: no answer
+	reason     string
+	answer     []byte // the start of the answer
+	retryAfter string
+	dest       string // the address, without credentials
+	final      bool   // no further attempt
+	denied     bool
+}
+
+// deliver takes an item through its next attempt, and those that follow it
+// without a wait, and leaves it done, settling or waiting.
+func (s *sub) deliver(it *item) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.r.d.o.Logger.Error("delivery panicked, will be tried again",
+				"subscription", s.uid, "offset", it.off, "panic", p, "stack", string(debug.Stack()))
+			s.postpone(it, time.Second)
+		}
+	}()
+	ctx := s.r.ctx
+	t := s.target.get()
+	if t == nil || t.URL == "" {
+		s.postpone(it, 0) // the next target kicks
+		return
+	}
+	ev, ok := s.payload(ctx, it, t)
+	if !ok {
+		return
+	}
+	if it.phase == toSubscriber {
+		letters, f := s.trySubscriber(ctx, t, it, ev)
+		switch {
+		case ctx.Err() != nil:
+			s.abort(it)
+			return
+		case f == nil:
+			s.delivered(it, t, letters)
+			return
+		}
+		s.failed(f)
+		if !f.final && int(it.tries) <= t.Delivery.Retry {
+			s.postpone(it, t.Delivery.delay(int(it.tries)-1, f.code, f.retryAfter, time.Now()))
+			return
+		}
+		it.phase, it.failure = toDeadLetter, f
+	}
+	s.deliverDead(ctx, t, it, ev)
+}
+
+// payload is the item's event, read again where it has waited.
+func (s *sub) payload(ctx context.Context, it *item, t *Target) (*event.Event, bool) {
+	if it.ev != nil {
+		return it.ev, true
+	}
+	stored, err := s.r.p.Read(ctx, it.off, 1, 1)
+	switch {
+	case err == nil && len(stored) == 1 && stored[0].Offset == it.off:
+		ev := stored[0].Event
+		s.mu.Lock()
+		it.ev, it.bytes = ev, int64(len(ev.Data))
+		s.outBytes += it.bytes
+		s.r.d.budget.bytes.Add(it.bytes)
+		s.mu.Unlock()
+		return ev, true
+	case err == nil && len(stored) == 1, errors.Is(err, channel.ErrExpired):
+		// Retention has passed it (and recorded that), or a command has
+		// passed a damaged range.
+		s.count(t, ResultExpired, it)
+		s.acknowledge(it, true)
+	case ctx.Err() != nil:
+		s.abort(it)
+	default:
+		if err == nil {
+			err = errors.New("the log returned nothing at an offset below its end")
+		}
+		s.failed(&failure{reason: fmt.Sprintf("read offset %d again: %v", it.off, err)})
+		s.postpone(it, s.r.d.o.ReadRetry)
+	}
+	return nil, false
+}
+
+// trySubscriber makes one attempt. A nil failure is a success; letters are
+// replies that were refused.
+func (s *sub) trySubscriber(ctx context.Context, t *Target, it *item, ev *event.Event) ([]channel.DeadLetter, *failure) {
+	it.tries++
+	res, f := s.send(ctx, t, "subscriber", &Request{
+		URL: t.URL, Event: outgoing(ev), Namespace: t.Namespace, WantReply: true,
+	})
+	if f != nil {
+		return nil, f
+	}
+	if res.NotEvent {
+		s.reply(t, "dropped")
+	}
+	if len(res.Replies) == 0 && res.Refused == nil {
+		return nil, nil
+	}
+	if res.Status == http.StatusAccepted || t.Reply == nil && t.ReplyURL == "" {
+		s.reply(t, "dropped")
+		return nil, nil
+	}
+	return s.takeReplies(ctx, t, it, ev, &res)
+}
+
+// send makes one request and turns what comes of it into a failure or not.
+func (s *sub) send(ctx context.Context, t *Target, to string, r *Request) (Response, *failure) {
+	ctx, cancel := context.WithTimeout(ctx, t.Delivery.timeout())
+	defer cancel()
+	began := time.Now()
+	res, err := s.r.d.sender.Send(ctx, r)
+	code := res.Status
+	if err != nil {
+		code = -1
+	}
+	if h := s.r.d.o.Hooks.Attempt; h != nil {
+		h(t, to, code, time.Since(began))
+	}
+	if err == nil && code >= 200 && code < 300 {
+		return res, nil
+	}
+	f := &failure{code: code, dest: redact(r.URL)}
+	if err != nil {
+		var denied *DeniedError
+		f.denied = errors.As(err, &denied)
+		f.final = f.denied
+		f.reason = fmt.Sprintf("%s %s: %v", to, f.dest, err)
+		return res, f
+	}
+	f.final = !retryable(code)
+	f.answer, f.retryAfter = res.Body, res.RetryAfter
+	f.reason = fmt.Sprintf("%s %s answered %d %s", to, f.dest, code, http.StatusText(code))
+	if code >= 300 && code < 400 {
+		f.reason += ": redirects are not followed"
+	}
+	return res, f
+}
+
+// delivered ends a delivery that the subscriber has accepted.
+func (s *sub) delivered(it *item, t *Target, letters []channel.DeadLetter) {
+	s.mu.Lock()
+	s.lastOK = time.Now()
+	s.mu.Unlock()
+	s.count(t, ResultDelivered, it)
+	var outcomes []channel.Outcome
+	if it.tries > 1 {
+		outcomes = append(outcomes, s.outcome(it, channel.Retried, nil))
+	}
+	if len(letters) == 0 {
+		s.acknowledge(it, false, outcomes...)
+		return
+	}
+	for _, l := range letters {
+		outcomes = append(outcomes, s.outcome(it, channel.ReplyKept, &failure{code: int(l.Code), reason: l.Reason}))
+	}
+	s.settle(it, settlement{letters: letters, outcomes: outcomes})
+}
+
+// deliverDead tries the dead letter sink, or keeps the event.
+func (s *sub) deliverDead(ctx context.Context, t *Target, it *item, ev *event.Event) {
+	cause := it.failure
+	kind := channel.DeadLettered
+	if cause.denied {
+		kind = channel.Denied
+	}
+	reason := cause.reason
+	if t.DeadLetterURL != "" {
+		it.dlTries++
+		_, f := s.send(ctx, t, "dead-letter", &Request{
+			URL: t.DeadLetterURL, Event: deadLetter(ev, cause), Namespace: t.Namespace,
+		})
+		switch {
+		case ctx.Err() != nil:
+			s.abort(it)
+			return
+		case f == nil:
+			s.count(t, ResultDeadLettered, it)
+			s.acknowledge(it, true, s.outcome(it, kind, cause))
+			return
+		}
+		s.failed(f)
+		if !f.final && int(it.dlTries) <= t.Delivery.Retry {
+			s.postpone(it, t.Delivery.delay(int(it.dlTries)-1, f.code, f.retryAfter, time.Now()))
+			return
+		}
+		reason += "; " + f.reason
+	}
+	if !cause.denied {
+		kind = channel.Kept
+	}
+	s.count(t, ResultKept, it)
+	s.settle(it, settlement{
+		letters: []channel.DeadLetter{{
+			UID: s.uid, Offset: it.off, Event: ev, Attempts: uint32(it.tries),
+			Code: int32(cause.code), Reason: clip(reason, maxReason), Answer: cause.answer,
+		}},
+		outcomes: []channel.Outcome{s.outcome(it, kind, &failure{code: cause.code, reason: reason})},
+	})
+}
+
+// maxReason bounds the reason kept with an outcome or dead letter, in bytes.
+const maxReason = 512
+
+func (s *sub) outcome(it *item, k channel.OutcomeKind, f *failure) channel.Outcome {
+	o := channel.Outcome{UID: s.uid, Kind: k, Offset: it.off, Span: 1, Count: 1, Attempts: uint32(it.tries)}
+	if f != nil {
+		o.Code, o.Reason = int32(f.code), clip(f.reason, maxReason)
+	}
+	return o
+}
+
+// failed keeps the last failure for the status.
+func (s *sub) failed(f *failure) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastError, s.lastErrorAt = f.reason, time.Now()
+}
+
+func (s *sub) count(t *Target, r Result, it *item) {
+	if h := s.r.d.o.Hooks.Delivered; h != nil {
+		h(t, r, int(it.tries), time.Since(time.UnixMicro(it.time)))
+	}
+}
+
+func (s *sub) reply(t *Target, result string) {
+	if h := s.r.d.o.Hooks.Reply; h != nil {
+		h(t, result)
+	}
+}
+
+// outgoing is the event as subscribers see it: without the time to live.
+func outgoing(ev *event.Event) *event.Event {
+	i := slices.IndexFunc(ev.Extensions, func(x event.Extension) bool { return x.Name == ttlExtension })
+	if i < 0 {
+		return ev
+	}
+	out := *ev
+	out.Extensions = make([]event.Extension, 0, len(ev.Extensions)-1)
+	out.Extensions = append(append(out.Extensions, ev.Extensions[:i]...), ev.Extensions[i+1:]...)
+	return &out
+}

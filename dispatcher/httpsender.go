@@ -1,0 +1,4 @@
+package dispatcher
+
+// NewHTTPSender xx
+func NewHTTPSender(o HTTPOptions) Sender { return nil }
