@@ -73,7 +73,9 @@ func (m *model) addSub() {
 	}
 	m.subs = append(m.subs, sub)
 	m.targets[uid] = t
+	m.mu.Lock()
 	m.first[uid], m.times[uid], m.dead[uid] = map[string]int{}, map[string]int{}, map[string]bool{}
+	m.mu.Unlock()
 	m.f.on(t.URL, func(ctx context.Context, r *Request) (Response, error) { return m.answer(ctx, uid, r) })
 	m.f.on("http://dls-"+uid, func(ctx context.Context, r *Request) (Response, error) {
 		if !m.roll(80) {
