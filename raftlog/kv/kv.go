@@ -92,7 +92,8 @@ type Options struct {
 	Clock  raftlog.Clock
 	Logger *slog.Logger
 	// Fatal is called, once, when the database can no longer be written or
-	// contradicts the log: the process must end. It may return.
+	// contradicts the log: the process must end. It may return, but must not
+	// wait for Close.
 	Fatal func(error)
 
 	// BootID names the running kernel; default: the kernel's own. A database
