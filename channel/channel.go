@@ -5,6 +5,7 @@ package channel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/leat-dev/leat/api/event"
@@ -34,9 +35,10 @@ type Config struct {
 	RetentionBytes int64         // per channel; 0: no bound of its own
 }
 
-// Start says where a new subscription begins.
+// Start says where a new subscription begins. A time is absolute: whoever
+// offers a duration back fixes it once, or each look would be a change.
 type Start struct {
-	// At is "end", "beginning", "offset" or "time".
+	// At is "end" (also when empty), "beginning", "offset" or "time".
 	At     string
 	Offset uint64
 	Time   time.Time
@@ -58,8 +60,14 @@ type Subscription struct {
 // Term says that a subscription held in [From, To) of a partition with this
 // filter. To is math.MaxUint64 while the term is open.
 type Term struct {
+	// Subscription is as it was when the term began. Its Generation is the one
+	// that brought the change; later ones without a change are not recorded.
 	Subscription Subscription
 	From, To     uint64
+	// Started is the terms version at which the subscription was made, or
+	// started anew by a change of Start. A reader who knows it by another value
+	// forgets what it had of it, and begins at the committed cursor.
+	Started uint64
 }
 
 // Stored is an event with its place in the log.
@@ -122,11 +130,19 @@ type DeadLetter struct {
 	Reason   string
 	// Answer is the first kilobyte of the last answer.
 	Answer []byte
-	Time   int64 // log time; set when read
+	// Time is the log time, Position the place in the dead letter log; both are
+	// set when read.
+	Time     int64
+	Position uint64
 }
 
 // Commit is what a dispatcher makes durable at once for one partition.
 type Commit struct {
+	// TermsVersion is the version of Terms that the commit rests on; 0: not
+	// checked. No position in the commit passes the beginning of a newer term,
+	// and none is kept of a subscription that was started anew since, so that a
+	// change that its author had not seen yet loses nothing.
+	TermsVersion uint64
 	// Scan is the attached subscriptions' common position; 0: unchanged.
 	Scan        uint64
 	Cursors     map[string]Cursor // by subscription UID; Low == Next and attached: nothing out
@@ -145,6 +161,9 @@ type Channel interface {
 	// SetSubscriptions makes subs the whole set of subscriptions from now on,
 	// in every partition, as deltas guarded by compare-and-set on version (the
 	// meta revision the set was read at). ErrStale where a newer one is applied.
+	// After any other error it may be called again as it was. Its cost is that
+	// of comparing the two sets, and of writing what differs. What goes away is
+	// gone with its cursor and its dead letters, also when it comes back.
 	SetSubscriptions(ctx context.Context, version uint64, subs []Subscription) error
 }
 
@@ -159,14 +178,18 @@ type Partition interface {
 	Version() uint64
 	// Read returns up to max events from offset on, fewer when they exceed
 	// maxBytes (but at least one), in order, none when offset is the end. Events
-	// are shared: recent ones come from memory, decoded once for all readers.
-	// ErrExpired below the floor. An error of a damaged record names file and
-	// position, and is a *DamagedError that says which offsets are lost.
+	// are shared, and so is the slice: neither may be modified. Recent ones come
+	// from memory, decoded once for all readers. The terms of what was returned
+	// are known to Terms by then. ErrExpired below the floor. An error of a
+	// damaged record names file and position, and is a *DamagedError that says
+	// which offsets are lost; those before it are returned first.
 	Read(ctx context.Context, offset uint64, max int, maxBytes int) ([]Stored, error)
-	// Wait returns when next > offset or terms changed since termsVersion.
+	// Wait returns when next > offset or the terms' version > termsVersion, with
+	// ErrNotFound once the channel is dropped.
 	Wait(ctx context.Context, offset uint64, termsVersion uint64) error
-	// Terms are those not yet closed and fully delivered, and their version,
-	// which counts up with each change.
+	// Terms are those not yet closed and fully delivered, by UID and From, and
+	// their version, which counts up with each change of the set. The slice is
+	// shared. A call costs nothing where nothing changed since the last one.
 	Terms() (terms []Term, version uint64)
 	// Scan is the committed position of the attached subscriptions, Cursors the
 	// committed cursors of the rest.
@@ -178,3 +201,38 @@ type Partition interface {
 	// OffsetAt is the first offset whose log time is not before t.
 	OffsetAt(ctx context.Context, t time.Time) (uint64, error)
 }
+
+// History is what a Partition of the log in this package tells of the past
+// beside its events; a backend that cannot does without.
+type History interface {
+	// TermsAt is the epoch of an offset: the terms that cover it, those of
+	// deleted subscriptions included, for as long as the offset is retained.
+	TermsAt(offset uint64) []Term
+	// Outcomes reads up to max outcomes in log order from position from on, and
+	// the position to go on from. The events an outcome speaks of precede it.
+	Outcomes(ctx context.Context, from uint64, max int) (out []Outcome, next uint64, err error)
+	// DeadLetterBounds are the positions kept in a subscription's dead letter log.
+	DeadLetterBounds(uid string) (floor, next uint64)
+}
+
+// DamagedError says that events are in the log but cannot be read.
+type DamagedError struct {
+	Channel   ID
+	Partition int
+	Range     Range // what cannot be read, from the offset asked for on
+	File      string
+	Position  int64 // in File, in bytes; -1 where it is not known
+	Err       error
+}
+
+func (e *DamagedError) Error() string {
+	place := ""
+	if e.File != "" {
+		place = fmt.Sprintf(" (%s at byte %d)", e.File, e.Position)
+	}
+	return fmt.Sprintf("%s %s/%s, partition %d: offsets %d to %d are damaged%s: %v",
+		e.Channel.Kind, e.Channel.Namespace, e.Channel.Name, e.Partition, e.Range.From, e.Range.To-1, place, e.Err)
+}
+
+// Unwrap is the cause.
+func (e *DamagedError) Unwrap() error { return e.Err }

@@ -58,6 +58,9 @@ func (e *Entry) AddRow(key uint32, kind uint8, base uint64, count uint32, bytes 
 	e.rows = append(e.rows, Row{Key: key, Kind: kind, Base: base, Count: count, Bytes: bytes, Index: e.Index, Time: e.Time})
 }
 
+// Rows are those added so far, for whoever keeps the index.
+func (e *Entry) Rows() []Row { return e.rows }
+
 // Row locates a run of consecutive offsets of one key (a partition) in the log.
 type Row = segment.Row
 

@@ -1,0 +1,244 @@
+package channel
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/leat-dev/leat/raftlog"
+)
+
+// Apply implements raftlog.Machine. The results are nil or the *raftChannel
+// that was made, or an error: ErrNotFound of what was dropped, ErrStale of a
+// change of subscriptions, or a refusal to shrink or grow a channel. An append
+// to a partition that exists is never refused.
+func (s *Shard) Apply(e *raftlog.Entry) []any {
+	s.lastTime.Store(max(s.lastTime.Load(), e.Time))
+	results := make([]any, len(e.Commands))
+	for i, cmd := range e.Commands {
+		if s.broken == nil {
+			s.broken = s.unknown(e, i, cmd)
+		}
+		if s.broken != nil {
+			results[i] = s.broken
+			continue
+		}
+		r, err := s.applyOne(e, cmd)
+		if err != nil {
+			results[i] = fmt.Errorf("entry %d, command %d: %w", e.Index, i, err)
+			continue
+		}
+		if r != nil {
+			results[i] = r
+		}
+	}
+	s.publish(e)
+	return results
+}
+
+// unknown: a command of a later version can be neither applied nor passed over
+// without becoming another log than the other members'. Nothing more is
+// applied; what is there can be read.
+func (s *Shard) unknown(e *raftlog.Entry, i int, cmd []byte) error {
+	if len(cmd) > 0 && cmd[0] >= kindEnsure && cmd[0] <= kindFloor {
+		return nil
+	}
+	kind := 0
+	if len(cmd) > 0 {
+		kind = int(cmd[0])
+	}
+	return fmt.Errorf("shard %d stands still at entry %d, command %d: kind %d is not known to this version; run the version that wrote it",
+		s.o.Number, e.Index, i, kind)
+}
+
+func (s *Shard) applyOne(e *raftlog.Entry, cmd []byte) (any, error) {
+	body := cmd[1:]
+	switch cmd[0] {
+	case kindAppend:
+		return nil, s.applyAppend(e, body)
+	case kindCommit:
+		c, err := decodeCommit(body)
+		if err != nil {
+			return nil, err
+		}
+		return nil, s.applyCommit(&c)
+	case kindTerms:
+		c, err := decodeTerms(body)
+		if err != nil {
+			return nil, err
+		}
+		return nil, s.applyTerms(&c)
+	case kindFloor:
+		c, err := decodeFloor(body)
+		if err != nil {
+			return nil, err
+		}
+		return nil, s.applyFloor(&c)
+	case kindEnsure:
+		c, err := decodeEnsure(body)
+		if err != nil {
+			return nil, err
+		}
+		return s.applyEnsure(&c)
+	case kindDrop:
+		num, err := decodeDrop(body)
+		if err != nil {
+			return nil, err
+		}
+		return nil, s.applyDrop(num)
+	}
+	return nil, errFormat
+}
+
+// applyAppend looks at the whole command before it takes any of it.
+func (s *Shard) applyAppend(e *raftlog.Entry, body []byte) error {
+	var err error
+	if s.runs, err = splitRuns(s.runs[:0], body); err != nil {
+		return fmt.Errorf("append: %w", err)
+	}
+	defer clear(s.runs)
+	for _, r := range s.runs {
+		if s.parts[r.partition] == nil {
+			return fmt.Errorf("append: partition id %d: %w", r.partition, ErrNotFound)
+		}
+	}
+	for _, r := range s.runs {
+		p := s.parts[r.partition]
+		if p.open == nil {
+			p.open = &run{partition: p, base: p.next, time: e.Time}
+			p.open.content.Store(&runContent{})
+		}
+		p.open.add(r)
+		p.openBytes += uint32(len(r.records))
+		p.next += uint64(r.count)
+		s.touch(p)
+	}
+	return nil
+}
+
+func (s *Shard) touch(p *raftPartition) {
+	if !p.isTouched {
+		p.isTouched = true
+		s.touched = append(s.touched, p)
+	}
+}
+
+// wake tells those who wait that the partition's terms have changed.
+func (s *Shard) wake(p *raftPartition) {
+	if !p.isWoken {
+		p.isWoken = true
+		s.woken = append(s.woken, p)
+	}
+}
+
+// publish makes an entry's events visible, after all else in it: whoever sees
+// an event can see the terms that hold for it.
+func (s *Shard) publish(e *raftlog.Entry) {
+	var runs []*run
+	for i, p := range s.touched {
+		if p.newOutcomes > 0 {
+			base := p.outcomes.Load()
+			e.AddRow(p.key, rowOutcomes, base, p.newOutcomes, 0)
+			p.outcomes.Store(base + uint64(p.newOutcomes))
+			p.newOutcomes = 0
+		}
+		if p.open != nil {
+			e.AddRow(p.key, rowEvents, p.open.base, p.open.count, p.openBytes)
+			if !p.ch.gone.Load() {
+				p.tail.push(p.open)
+				runs = append(runs, p.open)
+			}
+			p.open, p.openBytes = nil, 0
+			p.end.Store(p.next)
+			s.wake(p)
+		}
+		p.isTouched = false
+		s.touched[i] = nil
+	}
+	s.touched = s.touched[:0]
+	for i, l := range s.touchedLetters {
+		e.AddRow(l.key, rowDeadLetters, l.next-uint64(l.newCount), l.newCount, l.newBytes)
+		l.newCount, l.newBytes, l.isTouched = 0, 0, false
+		l.end.Store(l.next)
+		s.touchedLetters[i] = nil
+	}
+	s.touchedLetters = s.touchedLetters[:0]
+	if len(runs) > 0 {
+		s.tail.add(e, runs)
+	}
+	for i, p := range s.woken {
+		p.isWoken = false
+		p.notice.wake()
+		s.woken[i] = nil
+	}
+	s.woken = s.woken[:0]
+}
+
+var (
+	errShrink  = errors.New("a channel's partitions cannot become fewer")
+	errOrdered = errors.New("a channel cannot get more partitions while a subscription asks for delivery in order: its keys would move")
+)
+
+func (s *Shard) applyEnsure(c *ensureCommand) (any, error) {
+	ch := s.byUID[c.id.UID]
+	if ch != nil {
+		have := len(*ch.parts.Load())
+		if c.config.Partitions < have {
+			return nil, fmt.Errorf("%v has %d partitions, %d are asked for: %w", ch, have, c.config.Partitions, errShrink)
+		}
+		if c.config.Partitions > have && ch.hasOrdered() {
+			return nil, fmt.Errorf("%v: %w", ch, errOrdered)
+		}
+	}
+	isNew := ch == nil
+	if isNew {
+		ch = s.newChannel(s.newKey(), c.id, c.config)
+	}
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if isNew {
+		s.addChannel(ch)
+	}
+	ch.config = c.config
+	have := make(map[int]bool)
+	for _, p := range *ch.parts.Load() {
+		have[p.Number()] = true
+	}
+	for _, n := range c.partitions {
+		if have[int(n.number)] {
+			continue
+		}
+		have[int(n.number)] = true
+		p := s.addPartition(ch, s.newKey(), int(n.number), n.homes)
+		for _, sub := range ch.subs {
+			p.openTerm(sub, true, 0, ch.changes.Load())
+		}
+	}
+	return ch, nil
+}
+
+func (c *raftChannel) hasOrdered() bool {
+	for _, sub := range c.subs {
+		if sub.Ordered {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Shard) applyDrop(num uint32) error {
+	ch := s.channels[num]
+	if ch == nil {
+		return fmt.Errorf("drop: channel id %d: %w", num, ErrNotFound)
+	}
+	ch.gone.Store(true)
+	s.mu.Lock()
+	s.removeChannel(ch)
+	s.mu.Unlock()
+	for _, p := range ch.partitions() {
+		p.tail.clear()
+		s.wake(p)
+	}
+	return nil
+}

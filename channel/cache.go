@@ -1,0 +1,82 @@
+package channel
+
+import (
+	"container/list"
+	"sync"
+
+	"github.com/leat-dev/leat/raftlog"
+)
+
+// runCache holds runs that were read from disk, for all readers that are
+// behind: the least recently used go beyond limit bytes. What several readers
+// ask for at once is read once.
+type runCache struct {
+	limit int64
+
+	mu    sync.Mutex
+	bytes int64
+	runs  map[runKey]*list.Element
+	order list.List // of *cached, the most recently used first
+}
+
+type runKey struct {
+	index uint64
+	key   uint32
+}
+
+type cached struct {
+	key   runKey
+	bytes int64 // 0 until it is loaded
+	ready chan struct{}
+	run   *run
+	err   error
+}
+
+// get returns a run, by load where it is not there. A failure is not kept.
+func (c *runCache) get(row raftlog.Row, load func() (*run, int64, error)) (*run, error) {
+	k := runKey{row.Index, row.Key}
+	c.mu.Lock()
+	if e := c.runs[k]; e != nil {
+		c.order.MoveToFront(e)
+		c.mu.Unlock()
+		found := e.Value.(*cached)
+		<-found.ready // its loader returns: a read of the log is bounded
+		return found.run, found.err
+	}
+	mine := &cached{key: k, ready: make(chan struct{})}
+	if c.runs == nil {
+		c.runs = make(map[runKey]*list.Element)
+	}
+	element := c.order.PushFront(mine)
+	c.runs[k] = element
+	c.mu.Unlock()
+
+	var bytes int64
+	mine.run, bytes, mine.err = load()
+	close(mine.ready)
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if mine.err != nil {
+		c.remove(element)
+		return nil, mine.err
+	}
+	mine.bytes = bytes
+	c.bytes += bytes
+	for e := c.order.Back(); e != nil && c.bytes > c.limit; {
+		previous := e.Prev()
+		if e.Value.(*cached).bytes > 0 {
+			c.remove(e)
+		}
+		e = previous
+	}
+	return mine.run, nil
+}
+
+// remove takes an element out; c.mu is held.
+func (c *runCache) remove(e *list.Element) {
+	old := e.Value.(*cached)
+	c.bytes -= old.bytes
+	delete(c.runs, old.key)
+	c.order.Remove(e)
+}

@@ -1,0 +1,167 @@
+package channel
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/raftlog"
+)
+
+// run is the events of one partition in one entry.
+type run struct {
+	partition *raftPartition
+	base      uint64
+	count     uint32
+	time      int64
+	// content is nil once the run has left memory.
+	content atomic.Pointer[runContent]
+}
+
+// runContent is what a run says, decoded when first asked for, once for all.
+type runContent struct {
+	raw  [][]byte // of each append in the entry, in order
+	once sync.Once
+	// Set by once, and shared from then on.
+	events []Stored
+	sizes  []uint32 // of the records
+	// bad is the first record that cannot be decoded (len(events) where all
+	// can), err why.
+	bad int
+	err error
+}
+
+// add is called while the run is not visible to anyone.
+func (r *run) add(raw rawRun) {
+	c := r.content.Load()
+	c.raw = append(c.raw, raw.records)
+	r.count += raw.count
+}
+
+func (r *run) end() uint64 { return r.base + uint64(r.count) }
+
+// decode returns the events, the records' sizes, and where bad is less than
+// their number the first that cannot be decoded, with the error.
+func (c *runContent) decode(base uint64, count uint32, time int64) {
+	c.once.Do(func() {
+		c.events = make([]Stored, 0, count)
+		c.sizes = make([]uint32, 0, count)
+		c.bad = math.MaxInt
+		for _, raw := range c.raw {
+			for len(raw) > 0 {
+				record, rest, err := nextRecord(raw)
+				var e *event.Event
+				if err == nil {
+					e, err = event.DecodeRecord(record)
+				}
+				if err != nil && c.err == nil {
+					c.bad = len(c.events)
+					c.err = fmt.Errorf("decode the record of offset %d: %w", base+uint64(len(c.events)), err)
+				}
+				c.events = append(c.events, Stored{Offset: base + uint64(len(c.events)), Time: time, Event: e})
+				c.sizes = append(c.sizes, uint32(len(record)))
+				raw = rest
+			}
+		}
+	})
+}
+
+// partitionTail is a partition's runs in memory, in order and without a gap up
+// to the end. Apply appends and evicts; readers take no lock: what is published
+// is a slice whose elements are never overwritten.
+type partitionTail struct {
+	runs atomic.Pointer[[]*run]
+}
+
+func (t *partitionTail) load() []*run {
+	if p := t.runs.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (t *partitionTail) push(r *run) {
+	runs := append(t.load(), r)
+	t.runs.Store(&runs)
+}
+
+// pop evicts the oldest run.
+func (t *partitionTail) pop(r *run) {
+	if runs := t.load(); len(runs) > 0 && runs[0] == r {
+		rest := runs[1:]
+		if len(rest) == 0 {
+			rest = nil // an idle partition holds no memory
+		}
+		t.runs.Store(&rest)
+	}
+	r.content.Store(nil)
+}
+
+func (t *partitionTail) clear() {
+	for _, r := range t.load() {
+		r.content.Store(nil)
+	}
+	t.runs.Store(nil)
+}
+
+// find is the position of the run that holds offset, if it is in memory.
+func find(runs []*run, offset uint64) (int, bool) {
+	i, ok := slices.BinarySearchFunc(runs, offset, func(r *run, offset uint64) int {
+		switch {
+		case r.end() <= offset:
+			return -1
+		case r.base > offset:
+			return 1
+		}
+		return 0
+	})
+	return i, ok
+}
+
+// tail is the recent entries of a shard, bounded in bytes; Apply's alone.
+type tail struct {
+	limit   int64
+	bytes   int64
+	entries []tailEntry
+	first   int // those before are gone
+}
+
+type tailEntry struct {
+	runs  []*run
+	bytes int64
+}
+
+// decodedSize is what an event takes beside its record when it is decoded,
+// roughly, in bytes.
+const decodedSize = 512
+
+// add takes in the runs of an entry, whose buffer they keep alive, and evicts
+// the oldest entries beyond the limit, but never the newest one: the index
+// learns of an entry only after it has been applied.
+func (t *tail) add(e *raftlog.Entry, runs []*run) {
+	size := int64(0)
+	for _, cmd := range e.Commands {
+		size += int64(len(cmd))
+	}
+	for _, r := range runs {
+		size += int64(r.count) * decodedSize
+	}
+	t.entries = append(t.entries, tailEntry{runs: runs, bytes: size})
+	t.bytes += size
+	for t.bytes > t.limit && t.first < len(t.entries)-1 {
+		old := &t.entries[t.first]
+		for _, r := range old.runs {
+			r.partition.tail.pop(r)
+		}
+		t.bytes -= old.bytes
+		*old = tailEntry{}
+		t.first++
+	}
+	if t.first > len(t.entries)/2 {
+		t.entries = slices.Clone(t.entries[t.first:])
+		t.first = 0
+	}
+}

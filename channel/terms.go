@@ -1,0 +1,383 @@
+package channel
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// applyTerms changes the set of subscriptions. The command was made from a
+// state that has to be the present one.
+func (s *Shard) applyTerms(c *termsCommand) error {
+	ch := s.channels[c.channel]
+	if ch == nil {
+		return fmt.Errorf("terms: channel id %d: %w", c.channel, ErrNotFound)
+	}
+	version, changes := ch.version.Load(), ch.changes.Load()
+	if c.prevVersion != version || c.prevChanges != changes || c.version < version {
+		return fmt.Errorf("terms of %v: made from version %d, change %d, where %d, change %d are applied: %w",
+			ch, c.prevVersion, c.prevChanges, version, changes, ErrStale)
+	}
+	parts := ch.partitions()
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if len(c.close)+len(c.open) > 0 {
+		changes++
+	}
+	for _, uid := range c.close {
+		delete(ch.subs, uid)
+		for _, p := range parts {
+			p.closeHolder(uid)
+		}
+	}
+	for i := range c.open {
+		o := &c.open[i]
+		sub := &o.sub
+		restart := o.restart || ch.subs[sub.UID] == nil
+		ch.subs[sub.UID] = sub
+		for _, p := range parts {
+			from := uint64(0)
+			if p.number < len(o.from) {
+				from = o.from[p.number]
+			}
+			p.openTerm(sub, restart, from, changes)
+		}
+	}
+	ch.changes.Store(changes)
+	ch.version.Store(c.version)
+	for _, p := range parts {
+		s.wake(p)
+	}
+	return nil
+}
+
+// closeHolder ends a subscription: its terms stay as history, its cursor and
+// its dead letters go. ch.mu is held, here and below.
+func (p *raftPartition) closeHolder(uid string) {
+	h := p.subs[uid]
+	if h == nil {
+		return
+	}
+	p.retire(h)
+	p.setCursor(h, nil)
+	delete(p.subs, uid)
+	delete(p.recent, uid)
+	if h.letters != nil {
+		s := p.ch.shard
+		s.mu.Lock()
+		delete(s.letters, h.letters.key)
+		s.mu.Unlock()
+	}
+}
+
+// retire makes history of all terms of a subscription.
+func (p *raftPartition) retire(h *holder) {
+	for _, t := range h.terms {
+		p.bury(t)
+	}
+	h.terms = nil
+	delete(p.closing, h.uid)
+}
+
+// bury keeps what a term covered of the offsets that were given so far.
+func (p *raftPartition) bury(t *term) {
+	to := min(t.to, p.next)
+	if max(t.from, p.floor.Load()) >= to {
+		return
+	}
+	over := &term{sub: t.sub, from: t.from, to: to, started: t.started}
+	i, _ := slices.BinarySearchFunc(p.past, over, comparePast)
+	p.past = slices.Insert(p.past, i, over)
+	if len(p.past) > maxPast {
+		p.past = slices.Delete(p.past, 0, 1)
+	}
+}
+
+// maxPast bounds the terms that are over and still told of, in one partition;
+// those that ended first are forgotten. It is part of the format, as all
+// members must forget alike.
+const maxPast = 1 << 16
+
+func comparePast(a, b *term) int {
+	return cmp.Or(cmp.Compare(a.to, b.to), cmp.Compare(a.sub.UID, b.sub.UID), cmp.Compare(a.from, b.from), cmp.Compare(a.started, b.started))
+}
+
+// openTerm begins a term of a subscription, and ends the one before. With
+// restart the position is set anew: from is an offset, or toEnd.
+func (p *raftPartition) openTerm(sub *Subscription, restart bool, from, version uint64) {
+	h := p.subs[sub.UID]
+	if h == nil {
+		if len(p.subs) == 0 {
+			p.scan.Store(p.next) // nobody was there to look at what came before
+		}
+		h = &holder{uid: sub.UID}
+		p.subs[sub.UID] = h
+		restart = true
+	}
+	h.changed = version
+	if restart {
+		if from == toEnd {
+			from = p.next
+		}
+		from = max(from, p.floor.Load())
+		p.retire(h)
+		h.started = version
+		h.terms = []*term{{sub: sub, from: from, to: toEnd, started: version}}
+		if from < p.next {
+			p.setCursor(h, &Cursor{Low: from, Next: from, Detached: true})
+		} else {
+			p.setCursor(h, nil)
+		}
+	} else {
+		p.succeed(h, sub)
+	}
+	p.recent[h.uid] = h
+}
+
+// succeed ends the open term at the end of the log, where the next begins.
+func (p *raftPartition) succeed(h *holder, sub *Subscription) {
+	last := h.last()
+	if last.from >= p.next { // it covers nothing yet
+		terms := slices.Clone(h.terms)
+		terms[len(terms)-1] = &term{sub: sub, from: last.from, to: toEnd, started: last.started}
+		h.terms = terms
+		return
+	}
+	closed := &term{sub: last.sub, from: last.from, to: p.next, started: last.started}
+	terms := slices.Clone(h.terms) // a snapshot may be writing the old ones
+	terms[len(terms)-1] = closed
+	h.terms = append(terms, &term{sub: sub, from: p.next, to: toEnd, started: last.started})
+	p.closing[h.uid] = h
+	p.settle(h)
+}
+
+// settle makes history of closed terms that are fully delivered.
+func (p *raftPartition) settle(h *holder) {
+	low := h.low(p.scan.Load())
+	n := 0
+	for n < len(h.terms)-1 && h.terms[n].to <= low {
+		p.bury(h.terms[n])
+		n++
+	}
+	h.terms = h.terms[n:]
+	if len(h.terms) == 1 {
+		delete(p.closing, h.uid)
+	}
+}
+
+func (p *raftPartition) setCursor(h *holder, c *Cursor) {
+	h.cursor = c
+	if c == nil {
+		delete(p.cursors, h.uid)
+	} else {
+		p.cursors[h.uid] = h
+	}
+}
+
+// applyCommit takes positions, outcomes and dead letters, all at once.
+func (s *Shard) applyCommit(c *commitCommand) error {
+	p := s.parts[c.partition]
+	if p == nil {
+		return fmt.Errorf("commit: partition id %d: %w", c.partition, ErrNotFound)
+	}
+	p.ch.mu.Lock()
+	defer p.ch.mu.Unlock()
+	p.learn(c.termsVersion)
+	for i := range c.letters {
+		if h := p.subs[c.letters[i].letter.UID]; h != nil {
+			s.addLetter(p, h, c.letters[i].size())
+		}
+	}
+	s.addOutcomes(p, len(c.outcomes))
+	for i := range c.cursors {
+		if h := p.subs[c.cursors[i].uid]; h != nil {
+			p.take(h, &c.cursors[i].cursor, c.termsVersion)
+		}
+	}
+	if scan := min(c.scan, p.next); scan > p.scan.Load() {
+		p.hold(c.termsVersion, scan)
+		p.scan.Store(scan)
+	}
+	p.settleAll()
+	return nil
+}
+
+func (p *raftPartition) settleAll() {
+	for _, h := range p.closing { // in any order: what it makes is kept sorted
+		p.settle(h)
+	}
+}
+
+func (s *Shard) addOutcomes(p *raftPartition, n int) {
+	if n > 0 {
+		p.newOutcomes += uint32(n)
+		s.touch(p)
+	}
+}
+
+// take stores a subscription's position, as far as the author of the commit
+// knew its terms.
+func (p *raftPartition) take(h *holder, c *Cursor, termsVersion uint64) {
+	stored := *c
+	stored.clamp(p.floor.Load(), p.next)
+	if termsVersion != 0 && h.started > termsVersion {
+		return // of a life before this one
+	}
+	if last := h.last(); termsVersion != 0 && h.changed > termsVersion && stored.Next > last.from {
+		stored.clamp(0, last.from)
+		stored.Detached = true
+	}
+	if stored.Low == stored.Next && !stored.Detached && len(stored.Done) == 0 {
+		p.setCursor(h, nil)
+		return
+	}
+	p.setCursor(h, &stored)
+}
+
+// learn notes which terms the author of a commit knew.
+func (p *raftPartition) learn(termsVersion uint64) {
+	if termsVersion <= p.known {
+		return
+	}
+	p.known = termsVersion
+	maps.DeleteFunc(p.recent, func(_ string, h *holder) bool { return h.changed <= termsVersion })
+}
+
+// hold gives a position of their own to those with a term that the author of
+// a commit did not know, where the scan is about to pass the term's beginning.
+func (p *raftPartition) hold(termsVersion, scan uint64) {
+	if termsVersion == 0 {
+		return
+	}
+	for _, h := range p.recent {
+		if at := h.last().from; h.changed > termsVersion && h.cursor == nil && at < scan {
+			p.setCursor(h, &Cursor{Low: at, Next: at, Detached: true})
+		}
+	}
+}
+
+// clamp keeps a cursor within [floor, next].
+func (c *Cursor) clamp(floor, next uint64) {
+	c.Low = min(max(c.Low, floor), next)
+	c.Next = min(max(c.Next, floor), next)
+	within := func(r Range) bool { return r.From >= floor && r.To <= next }
+	if slices.ContainsFunc(c.Done, func(r Range) bool { return !within(r) }) {
+		done := make([]Range, 0, len(c.Done))
+		for _, r := range c.Done {
+			if r = (Range{max(r.From, floor), min(r.To, next)}); r.From < r.To {
+				done = append(done, r)
+			}
+		}
+		c.Done = done
+	}
+	if len(c.Done) == 0 {
+		c.Done = nil
+	}
+	// What is done from the lowest open event on is below the lowest open one.
+	for len(c.Done) > 0 && c.Done[0].From <= c.Low {
+		c.Low = max(c.Low, c.Done[0].To)
+		c.Done = c.Done[1:]
+	}
+	c.Next = max(c.Next, c.Low)
+}
+
+// applyFloor moves a floor up. What subscriptions had open below is gone; the
+// command carries the outcomes that say so.
+func (s *Shard) applyFloor(c *floorCommand) error {
+	owner := s.parts[c.partition]
+	if owner == nil {
+		return fmt.Errorf("floor: partition id %d: %w", c.partition, ErrNotFound)
+	}
+	s.addOutcomes(owner, len(c.outcomes))
+	if l := s.letters[c.key]; l != nil {
+		l.floor.Store(max(l.floor.Load(), min(c.floor, l.next)))
+		l.oldest.forget()
+		return nil
+	}
+	if c.key != owner.key {
+		return fmt.Errorf("floor: dead letter log id %d: %w", c.key, ErrNotFound)
+	}
+	floor := min(c.floor, owner.next)
+	if floor <= owner.floor.Load() {
+		return nil
+	}
+	owner.ch.mu.Lock()
+	defer owner.ch.mu.Unlock()
+	owner.floor.Store(floor)
+	owner.oldest.forget()
+	owner.scan.Store(max(owner.scan.Load(), floor))
+	for _, h := range owner.cursors {
+		if h.cursor.Low >= floor {
+			continue
+		}
+		moved := *h.cursor
+		moved.clamp(floor, owner.next)
+		if moved.Low == moved.Next && !moved.Detached {
+			owner.setCursor(h, nil)
+		} else {
+			owner.setCursor(h, &moved)
+		}
+	}
+	owner.settleAll()
+	owner.past = slices.DeleteFunc(owner.past, func(t *term) bool { return t.to <= floor })
+	return nil
+}
+
+// Terms implements Partition.
+func (p *raftPartition) Terms() ([]Term, uint64) {
+	version := p.ch.changes.Load()
+	if l := p.listed.Load(); l != nil && l.version == version {
+		return l.terms, version
+	}
+	p.ch.mu.RLock()
+	defer p.ch.mu.RUnlock()
+	l := &termList{terms: make([]Term, 0, len(p.subs)+len(p.closing)), version: p.ch.changes.Load()}
+	for _, h := range p.subs {
+		for _, t := range h.terms {
+			l.terms = append(l.terms, t.export())
+		}
+	}
+	slices.SortFunc(l.terms, compareTerms)
+	p.listed.Store(l)
+	return l.terms, l.version
+}
+
+func compareTerms(a, b Term) int {
+	return cmp.Or(cmp.Compare(a.Subscription.UID, b.Subscription.UID), cmp.Compare(a.From, b.From), cmp.Compare(a.Started, b.Started))
+}
+
+// TermsAt implements History.
+func (p *raftPartition) TermsAt(offset uint64) []Term {
+	p.ch.mu.RLock()
+	defer p.ch.mu.RUnlock()
+	var out []Term
+	add := func(t *term) {
+		if t.from <= offset && offset < t.to {
+			out = append(out, t.export())
+		}
+	}
+	for _, t := range p.past {
+		add(t)
+	}
+	for _, h := range p.subs {
+		for _, t := range h.terms {
+			add(t)
+		}
+	}
+	slices.SortFunc(out, compareTerms)
+	return out
+}
+
+// Cursors implements Partition.
+func (p *raftPartition) Cursors() map[string]Cursor {
+	p.ch.mu.RLock()
+	defer p.ch.mu.RUnlock()
+	out := make(map[string]Cursor, len(p.cursors))
+	for uid, h := range maps.All(p.cursors) {
+		c := *h.cursor
+		c.Done = slices.Clone(c.Done)
+		out[uid] = c
+	}
+	return out
+}
