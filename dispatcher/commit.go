@@ -284,6 +284,18 @@ func (s *sub) contribute(b *batch, scan uint64) {
 	s.committed = true
 }
 
+// letterSize is about what a dead letter takes in a commit, in bytes.
+func letterSize(l *channel.DeadLetter) int {
+	n := 256 + len(l.UID) + len(l.Reason) + len(l.Answer) + len(l.Event.Data)
+	for _, x := range l.Event.Extensions {
+		n += len(x.Name) + len(x.Value.Str) + 8
+	}
+	for _, h := range l.Event.PassThrough {
+		n += len(h.Name) + len(h.Value) + 8
+	}
+	return n
+}
+
 // contributeEmpty says of a subscription with nothing open that it follows
 // the scan; where this commit does not move that, it gets a position for now.
 func (s *sub) contributeEmpty(b *batch, scan uint64) {

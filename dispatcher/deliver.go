@@ -55,11 +55,11 @@ func (s *sub) deliver(it *item) {
 	if it.phase == toSubscriber {
 		letters, f := s.trySubscriber(ctx, t, it, ev)
 		switch {
-		case ctx.Err() != nil:
-			s.abort(it)
-			return
 		case f == nil:
 			s.delivered(it, t, letters)
+			return
+		case ctx.Err() != nil:
+			s.abort(it)
 			return
 		}
 		s.failed(f)
@@ -108,8 +108,9 @@ func (s *sub) payload(ctx context.Context, it *item, t *Target) (*event.Event, b
 // replies that were refused.
 func (s *sub) trySubscriber(ctx context.Context, t *Target, it *item, ev *event.Event) ([]channel.DeadLetter, *failure) {
 	it.tries++
+	span := spanOf(ev)
 	res, f := s.send(ctx, t, "subscriber", &Request{
-		URL: t.URL, Event: outgoing(ev), Namespace: t.Namespace, WantReply: true,
+		URL: t.URL, Event: outgoing(ev), Namespace: t.Namespace, Trace: span, WantReply: true,
 	})
 	if f != nil {
 		return nil, f
@@ -124,7 +125,7 @@ func (s *sub) trySubscriber(ctx context.Context, t *Target, it *item, ev *event.
 		s.reply(t, "dropped")
 		return nil, nil
 	}
-	return s.takeReplies(ctx, t, it, ev, &res)
+	return s.takeReplies(ctx, t, it, ev, &res, span)
 }
 
 // send makes one request and turns what comes of it into a failure or not.
@@ -191,15 +192,15 @@ func (s *sub) deliverDead(ctx context.Context, t *Target, it *item, ev *event.Ev
 	if t.DeadLetterURL != "" {
 		it.dlTries++
 		_, f := s.send(ctx, t, "dead-letter", &Request{
-			URL: t.DeadLetterURL, Event: deadLetter(ev, cause), Namespace: t.Namespace,
+			URL: t.DeadLetterURL, Event: deadLetter(ev, cause), Namespace: t.Namespace, Trace: spanOf(ev),
 		})
 		switch {
-		case ctx.Err() != nil:
-			s.abort(it)
-			return
 		case f == nil:
 			s.count(t, ResultDeadLettered, it)
 			s.acknowledge(it, true, s.outcome(it, kind, cause))
+			return
+		case ctx.Err() != nil:
+			s.abort(it)
 			return
 		}
 		s.failed(f)
@@ -250,6 +251,14 @@ func (s *sub) reply(t *Target, result string) {
 	if h := s.r.d.o.Hooks.Reply; h != nil {
 		h(t, result)
 	}
+}
+
+// spanOf is a new span of the event's trace, if it has one.
+func spanOf(ev *event.Event) event.TraceContext {
+	if trace, ok := ev.Trace(); ok {
+		return trace.Child()
+	}
+	return event.TraceContext{}
 }
 
 // outgoing is the event as subscribers see it: without the time to live.

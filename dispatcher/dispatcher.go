@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/leat-dev/leat/channel"
+	"github.com/leat-dev/leat/filter"
 )
 
 // Dispatcher delivers the events of any number of channels. Its methods may
@@ -19,6 +20,7 @@ type Dispatcher struct {
 	began  time.Time
 	budget budget
 	pool   pool
+	views  sync.Pool // of *filter.View
 
 	// attaching is held while channels are attached or detached; it comes
 	// before all other locks.
@@ -57,6 +59,13 @@ func New(o Options) *Dispatcher {
 
 // now is a monotonic clock, in nanoseconds.
 func (d *Dispatcher) now() int64 { return int64(time.Since(d.began)) }
+
+func (d *Dispatcher) view() *filter.View {
+	if v, ok := d.views.Get().(*filter.View); ok {
+		return v
+	}
+	return d.o.Filter.NewView(nil)
+}
 
 // Attach begins to deliver a channel's events from the committed cursors on.
 // Partitions that a channel attached before has since been given are taken up.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/leat-dev/leat/channel"
+	"github.com/leat-dev/leat/filter"
 )
 
 // model runs a dispatcher through a random life: subscribers that fail, hang
@@ -272,7 +273,7 @@ func (m *model) covered() map[string]func(*channel.Stored) bool {
 		out[s.UID] = func(st *channel.Stored) bool {
 			for _, t := range m.history {
 				if t.Subscription.UID == s.UID && t.From <= st.Offset && st.Offset < t.To {
-					ok, _ := matchOne(compile(&t).filter, st.Event)
+					ok, _ := matchOne(compile(&t, filter.Limits{}).filter, filter.NewView(st.Event))
 					return ok
 				}
 			}

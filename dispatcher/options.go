@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"time"
+
+	"github.com/leat-dev/leat/filter"
 )
 
 // Options are a dispatcher's settings; zero values take the defaults.
@@ -49,6 +51,9 @@ type Options struct {
 
 	// ReadEvents and ReadBytes bound one read (256, 1 MiB).
 	ReadEvents, ReadBytes int
+
+	// Filter bounds what filters may cost, as at admission.
+	Filter filter.Limits
 
 	// Hooks are told of what happens.
 	Hooks Hooks

@@ -106,13 +106,17 @@ func cover(terms []*term, pos, limit uint64) (*term, uint64) {
 // take looks at events that were read, up to the end of the term.
 func (s *sub) take(stored []channel.Stored, tm *term, upTo uint64) bool {
 	looked := 0
+	view := s.r.d.view()
+	defer s.r.d.views.Put(view)
+	defer view.Reset(nil)
 	for i := range stored {
 		st := &stored[i]
 		if st.Offset >= upTo {
 			return s.advance(upTo, looked)
 		}
 		looked++
-		ok, err := matchOne(tm.filter, st.Event)
+		view.Reset(st.Event)
+		ok, err := matchOne(tm.filter, view)
 		if err != nil {
 			s.filterFailed(st.Offset, err)
 		}

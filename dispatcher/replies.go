@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -16,16 +15,23 @@ import (
 // takeReplies passes on what the subscriber answered with. Replies that are
 // refused for good come back as dead letters of their own; a failure means
 // that the original has to become one.
-func (s *sub) takeReplies(ctx context.Context, t *Target, it *item, ev *event.Event, res *Response) ([]channel.DeadLetter, *failure) {
+func (s *sub) takeReplies(ctx context.Context, t *Target, it *item, ev *event.Event, res *Response, span event.TraceContext) ([]channel.DeadLetter, *failure) {
 	var letters []channel.DeadLetter
 	if res.Refused != nil {
 		s.reply(t, "refused")
-		letters = append(letters, s.refusedReply(it, res.RefusedReply, res.Refused))
+		r := res.RefusedReply
+		r.ID, r.Source = ev.ID, ev.Source
+		letters = append(letters, s.refusedReply(it, r, res.Refused))
 	}
 	for _, r := range res.Replies {
 		restoreTTL(r, ev)
+		if _, ok := r.Trace(); !ok && span != (event.TraceContext{}) {
+			r.SetTrace(span)
+		}
 		refused, f := s.sendReply(ctx, t, it, ev, r)
 		switch {
+		case f != nil && ctx.Err() != nil:
+			return nil, f // broken off: the caller sees that
 		case f != nil:
 			s.reply(t, "failed")
 			return nil, f
@@ -78,7 +84,7 @@ func (s *sub) sendReply(ctx context.Context, t *Target, it *item, ev, reply *eve
 
 func (s *sub) tryReply(ctx context.Context, t *Target, it *item, ev, reply *event.Event) (*RefusedError, *failure) {
 	if t.Reply == nil {
-		_, f := s.send(ctx, t, "reply", &Request{URL: t.ReplyURL, Event: outgoing(reply), Namespace: t.Namespace})
+		_, f := s.send(ctx, t, "reply", &Request{URL: t.ReplyURL, Event: outgoing(reply), Namespace: t.Namespace, Trace: spanOf(reply)})
 		return nil, f
 	}
 	rctx, cancel := context.WithTimeout(ctx, t.Delivery.timeout())
@@ -120,7 +126,7 @@ const (
 func deadLetter(ev *event.Event, f *failure) *event.Event {
 	out := outgoing(ev).Clone()
 	out.SetExtension(errorDestExtension, event.Value{Str: f.dest})
-	out.SetExtension(errorCodeExtension, event.Value{Kind: event.Integer, Int: int32(f.code), Str: strconv.Itoa(f.code)})
+	out.SetExtension(errorCodeExtension, event.IntegerValue(int32(f.code)))
 	if len(f.answer) > 0 {
 		data := f.answer[:min(len(f.answer), maxAnswer)]
 		out.SetExtension(errorDataExtension, event.Value{Str: base64.StdEncoding.EncodeToString(data)})

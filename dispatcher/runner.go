@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/leat-dev/leat/api/event"
 	"github.com/leat-dev/leat/channel"
 	"github.com/leat-dev/leat/filter"
 )
@@ -40,6 +39,7 @@ type runner struct {
 	byID     []*sub
 	freeIDs  []uint32
 	matcher  *filter.Matcher
+	view     *filter.View // the scan's
 	matched  []uint32
 	borders  borders
 	attached int // subscriptions that the scan has something to offer to
@@ -58,6 +58,7 @@ func newRunner(d *Dispatcher, p channel.Partition) *runner {
 		work:    newGate(),
 		subs:    make(map[string]*sub),
 		matcher: filter.NewMatcher(),
+		view:    d.o.Filter.NewView(nil),
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.scanCtx, r.cancelScan = context.WithCancel(r.ctx)
@@ -153,6 +154,7 @@ func (r *runner) offerAll(stored []channel.Stored) {
 			r.pos++
 		}
 		r.moveTo(r.pos)
+		r.view.Reset(nil) // so that an idle scan keeps no event in memory
 		pos := r.pos
 		r.scanMu.Unlock()
 		r.commits.scanned(pos)
@@ -183,10 +185,12 @@ func (r *runner) offer(st *channel.Stored) {
 func (r *runner) match(st *channel.Stored, dst []uint32) (ids []uint32) {
 	defer func() {
 		if p := recover(); p != nil {
+			r.view = r.d.o.Filter.NewView(nil) // whatever state that is in
 			ids = r.matchEach(st, dst[:0])
 		}
 	}()
-	return r.matcher.Match(filter.NewView(st.Event), dst, func(id uint32, err error) {
+	r.view.Reset(st.Event)
+	return r.matcher.Match(r.view, dst, func(id uint32, err error) {
 		if s := r.byID[id]; s != nil {
 			s.filterFailed(st.Offset, err)
 		}
@@ -198,7 +202,7 @@ func (r *runner) matchEach(st *channel.Stored, dst []uint32) []uint32 {
 		if s == nil || s.joined == nil || s.absent {
 			continue
 		}
-		ok, err := matchOne(s.joined.filter, st.Event)
+		ok, err := matchOne(s.joined.filter, r.d.o.Filter.NewView(st.Event))
 		if err != nil {
 			s.filterFailed(st.Offset, err)
 		}
@@ -210,13 +214,13 @@ func (r *runner) matchEach(st *channel.Stored, dst []uint32) []uint32 {
 }
 
 // matchOne asks one filter; a panic is an error of that filter.
-func matchOne(f *filter.Filter, ev *event.Event) (ok bool, err error) {
+func matchOne(f *filter.Filter, v *filter.View) (ok bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			ok, err = false, fmt.Errorf("the filter panicked: %v", p)
 		}
 	}()
-	return f.Match(filter.NewView(ev))
+	return f.Match(v)
 }
 
 // moveTo moves the position up to at, and with it the borders of terms that

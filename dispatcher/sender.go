@@ -29,6 +29,9 @@ type Request struct {
 	Event *event.Event
 	// Namespace is what Kn-Namespace says.
 	Namespace string
+	// Trace is the span that the attempt is; the zero value where the event
+	// belongs to no trace.
+	Trace event.TraceContext
 	// WantReply sends "Prefer: reply" and decodes events in the answer.
 	WantReply bool
 }

@@ -328,6 +328,9 @@ func (s *sub) settle(it *item, st settlement) {
 		return
 	}
 	st.it = it
+	for i := range st.letters {
+		st.bytes += letterSize(&st.letters[i])
+	}
 	s.settling = append(s.settling, st)
 	s.changed()
 	s.kick()

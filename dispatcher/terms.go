@@ -147,13 +147,13 @@ func (r *runner) learn(uid string, terms []channel.Term, cursor func(string) (ch
 	}
 }
 
-func compile(t *channel.Term) *term {
+func compile(t *channel.Term, l filter.Limits) *term {
 	out := &term{from: t.From, to: t.To, ordered: t.Subscription.Ordered, spec: string(t.Subscription.Filter)}
 	if t.Subscription.Engine > filter.Engine {
 		out.err = fmt.Errorf("the filter is of engine version %d, this server knows up to %d", t.Subscription.Engine, filter.Engine)
 		return out
 	}
-	out.filter, out.err = compileFilter(t.Subscription.Filter)
+	out.filter, out.err = compileFilter(t.Subscription.Filter, l)
 	return out
 }
 
@@ -162,7 +162,7 @@ func (t *term) same(o *channel.Term) bool {
 	return t.from == o.From && t.ordered == o.Subscription.Ordered && t.spec == string(o.Subscription.Filter)
 }
 
-func compileFilter(canonical []byte) (f *filter.Filter, err error) {
+func compileFilter(canonical []byte, l filter.Limits) (f *filter.Filter, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			f, err = nil, fmt.Errorf("compiling the filter panicked: %v", p)
@@ -170,11 +170,11 @@ func compileFilter(canonical []byte) (f *filter.Filter, err error) {
 	}()
 	var spec filter.Spec
 	if len(canonical) > 0 {
-		if spec, err = filter.ParseSpec(canonical); err != nil {
+		if spec, err = l.ParseSpec(canonical); err != nil {
 			return nil, err
 		}
 	}
-	return filter.Compile(spec)
+	return l.Compile(spec)
 }
 
 // add makes a subscription. scanMu is held.
@@ -258,7 +258,7 @@ func (s *sub) setTerms(listed []channel.Term) bool {
 		k := slices.IndexFunc(s.terms, func(k *term) bool { return k.same(t) })
 		switch {
 		case k < 0:
-			terms = append(terms, compile(t))
+			terms = append(terms, compile(t, s.r.d.o.Filter))
 		case s.terms[k].to == t.To:
 			terms = append(terms, s.terms[k])
 		default:
