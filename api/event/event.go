@@ -3,6 +3,12 @@
 // and W3C trace context. It depends on no HTTP library.
 package event
 
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
 // Kind is the CloudEvents type of an extension's value.
 type Kind uint8
 
@@ -43,4 +49,98 @@ type Event struct {
 	Extensions []Extension
 	// Data is the payload as it is delivered in binary mode; nil when absent.
 	Data []byte
+	// PassThrough are headers that came with the event and go on to its
+	// subscribers. They are no attributes: filters do not see them.
+	PassThrough []Header
+}
+
+// Header is a header of a message.
+type Header struct{ Name, Value string }
+
+// IntegerValue is the Integer n.
+func IntegerValue(n int32) Value {
+	return Value{Kind: Integer, Int: n, Str: strconv.FormatInt(int64(n), 10)}
+}
+
+// BooleanValue is the Boolean b.
+func BooleanValue(b bool) Value {
+	if b {
+		return Value{Kind: Boolean, Int: 1, Str: "true"}
+	}
+	return Value{Kind: Boolean, Str: "false"}
+}
+
+// core returns the place of a core attribute; nil for any other name.
+func (e *Event) core(name string) *string {
+	switch name {
+	case "id":
+		return &e.ID
+	case "source":
+		return &e.Source
+	case "type":
+		return &e.Type
+	case "subject":
+		return &e.Subject
+	case "time":
+		return &e.Time
+	case "datacontenttype":
+		return &e.DataContentType
+	case "dataschema":
+		return &e.DataSchema
+	}
+	return nil
+}
+
+// Attribute returns a core attribute (specversion is always "1.0") or an
+// extension, and whether it is present.
+func (e *Event) Attribute(name string) (Value, bool) {
+	if p := e.core(name); p != nil {
+		return Value{Str: *p}, *p != ""
+	}
+	if name == "specversion" {
+		return Value{Str: "1.0"}, true
+	}
+	i, ok := e.find(name)
+	if !ok {
+		return Value{}, false
+	}
+	return e.Extensions[i].Value, true
+}
+
+func (e *Event) find(name string) (int, bool) {
+	return slices.BinarySearchFunc(e.Extensions, name, func(x Extension, n string) int { return strings.Compare(x.Name, n) })
+}
+
+// SetExtension sets an extension attribute.
+func (e *Event) SetExtension(name string, v Value) {
+	i, ok := e.find(name)
+	if ok {
+		e.Extensions[i].Value = v
+		return
+	}
+	e.Extensions = slices.Insert(e.Extensions, i, Extension{name, v})
+}
+
+// DeleteExtension removes an extension attribute, if it is there.
+func (e *Event) DeleteExtension(name string) {
+	if i, ok := e.find(name); ok {
+		e.Extensions = slices.Delete(e.Extensions, i, i+1)
+	}
+}
+
+// Clone copies an event, so that its attributes can be changed. The data is
+// shared: it is never changed in place.
+func (e *Event) Clone() *Event {
+	c := *e
+	c.Extensions = slices.Clone(e.Extensions)
+	return &c
+}
+
+// PartitionKey is what events are distributed and ordered by: the extension
+// partitionkey, else the source.
+func (e *Event) PartitionKey() string {
+	if i, ok := e.find("partitionkey"); ok && e.Extensions[i].Value.Str != "" {
+		return e.Extensions[i].Value.Str
+	}
+	return e.Source
 }
