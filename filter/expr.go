@@ -142,11 +142,11 @@ func exprConfig(maxNodes int) *conf.Config {
 	// part of the filters' semantics.
 	config.Optimize = false
 	for name := range config.Builtins {
-		if !slices.Contains(exprBuiltins(), name) {
-			config.Disabled[name] = true
-			delete(config.Builtins, name)
-		}
+		config.Disabled[name] = !slices.Contains(exprBuiltins(), name)
 	}
+	// A name that is not called is an attribute's, also where a function has
+	// the same.
+	clear(config.Builtins)
 	return config
 }
 
@@ -156,13 +156,11 @@ func (c *compiler) parseExpr(src string) (*parser.Tree, error) {
 		return nil, fmt.Errorf("the expression has %d bytes, more than the limit of %d", len(src), c.limits.MaxExpressionBytes)
 	}
 	if at := nestedDeeper(src, c.limits.MaxExpressionDepth); at >= 0 {
-		return nil, bind(&file.Error{Location: file.Location{From: at}, Message: fmt.Sprintf("the expression nests deeper than %d", c.limits.MaxExpressionDepth)}, src)
+		return nil, &file.Error{Location: file.Location{From: at}, Message: fmt.Sprintf("the expression nests deeper than %d", c.limits.MaxExpressionDepth)}
 	}
 	config := exprConfig(c.limits.MaxExpressionNodes)
 	return checker.ParseCheck(src, config)
 }
-
-func bind(e *file.Error, src string) error { return e.Bind(file.NewSource(src)) }
 
 // compileExpr compiles a tree, rewritten so that it is total and bounded.
 func compileExpr(tree *parser.Tree) (*vm.Program, error) {
@@ -170,10 +168,10 @@ func compileExpr(tree *parser.Tree) (*vm.Program, error) {
 	for _, f := range exprFunctions() {
 		expr.Function(f.name, f.call, f.of)(config)
 	}
-	r := rewriter{source: tree.Source}
+	r := rewriter{}
 	rewritten := &parser.Tree{Node: r.boolean(tree.Node), Source: tree.Source}
 	if r.err != nil {
-		return nil, r.err.Bind(tree.Source)
+		return nil, r.err
 	}
 	if _, err := checker.Check(rewritten, config); err != nil {
 		return nil, err
@@ -183,7 +181,10 @@ func compileExpr(tree *parser.Tree) (*vm.Program, error) {
 
 func (c *compiler) exprError(err error, src, path string) {
 	if e, ok := errors.AsType[*file.Error](err); ok {
-		c.errors = append(c.errors, expressionError(path, src, max(e.Line, 1), e.Column+1, e.Message))
+		if e.Line == 0 {
+			e = e.Bind(file.NewSource(src))
+		}
+		c.errors = append(c.errors, expressionError(path, src, e.Line, e.Column+1, e.Message))
 		return
 	}
 	c.errors = append(c.errors, expressionError(path, src, 1, 1, err.Error()))

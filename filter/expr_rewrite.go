@@ -16,10 +16,7 @@ const stepsName = "$steps"
 // comparisons and functions become calls of exprFunctions, which know what is
 // absent and count their work, and the bodies of any, all, none, one and count
 // take steps.
-type rewriter struct {
-	source file.Source
-	err    *file.Error
-}
+type rewriter struct{ err *file.Error }
 
 // at gives a new node the place of the old one.
 func at[N ast.Node](n N, old ast.Node) N {
