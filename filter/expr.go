@@ -23,15 +23,12 @@ import (
 type exprPredicate struct {
 	program    *vm.Program
 	attributes []attribute
-	data       bool
 	maxSteps   int
 	path       string
 }
 
 func (p *exprPredicate) match(v *View) (bool, error) {
-	if err := v.load(p); err != nil {
-		return false, err
-	}
+	v.load(p)
 	v.steps.left = p.maxSteps
 	v.vm.MemoryBudget = uint(p.maxSteps)
 	out, err := v.vm.Run(p.program, v.env)
@@ -58,28 +55,22 @@ func (p *exprPredicate) runError(err error) error {
 	return &EvalError{Path: p.path, Reason: reason, Err: err}
 }
 
-// load makes the variables that an expression reads.
-func (v *View) load(p *exprPredicate) error {
+// load makes the variables that an expression reads. The data is not among
+// them: it is parsed when the expression comes to ask for it.
+func (v *View) load(p *exprPredicate) {
 	if v.env == nil {
 		v.env = map[string]any{}
 	}
 	if !v.envUsed {
 		v.envUsed = true
 		v.env[stepsName] = &v.steps
-	}
-	if p.data {
-		data, err := v.Data()
-		if err != nil {
-			return err
-		}
-		v.env["data"] = data
+		v.env[viewName] = v
 	}
 	for _, a := range p.attributes {
 		if _, loaded := v.env[a.name]; !loaded {
 			v.env[a.name] = v.exprValue(a)
 		}
 	}
-	return nil
 }
 
 // exprValue is an attribute as expr sees it: a string, an int, a bool, or nil
@@ -126,7 +117,7 @@ func (c *compiler) expr(src, path string) (predicate, []guard) {
 		c.exprError(err, src, path)
 		return always{}, nil
 	}
-	return &exprPredicate{program: program, attributes: names.attributes, data: names.data, maxSteps: c.limits.MaxSteps, path: path}, guards
+	return &exprPredicate{program: program, attributes: names.attributes, maxSteps: c.limits.MaxSteps, path: path}, guards
 }
 
 // exprConfig is the library's configuration: the attributes that every event
@@ -232,7 +223,6 @@ func nestedDeeper(src string, limit int) int {
 // exprNames is what an expression reads.
 type exprNames struct {
 	attributes []attribute
-	data       bool
 	variables  bool // it declares some with let
 }
 
@@ -249,7 +239,6 @@ func inspect(root ast.Node) (exprNames, error) {
 		switch {
 		case v.declared[n.Value]:
 		case n.Value == "data":
-			names.data = true
 		case !validAttribute(n.Value):
 			return exprNames{}, &file.Error{Location: n.Location(), Message: fmt.Sprintf("unknown name %s: the attributes of the event (lower-case letters and digits) and data are known", n.Value)}
 		case !slices.ContainsFunc(names.attributes, func(a attribute) bool { return a.name == n.Value }):
@@ -278,6 +267,9 @@ func (v *inspector) Visit(node *ast.Node) {
 		v.read = append(v.read, n)
 	case *ast.VariableDeclaratorNode:
 		v.declared[n.Name] = true
+		if n.Name == "data" {
+			v.refuse(n, "data is the payload: give the variable another name")
+		}
 	case *ast.CallNode:
 		name := n.Callee.String()
 		v.refuse(n, "there is no function %.40s: %s are known", name, exprBuiltins())

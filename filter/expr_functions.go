@@ -54,6 +54,7 @@ type exprFunction struct {
 // a comparison is false and any other result is nil.
 func exprFunctions() []exprFunction {
 	list := []exprFunction{
+		{"$data", func(a ...any) (any, error) { return a[0].(*View).Data() }, new(func(any) any)},
 		{"$get", func(a ...any) (any, error) { return get(a[0], a[1]), nil }, new(func(any, any) any)},
 		{"$index", getDynamic, new(func(any, any, any) any)},
 		{"$bool", truth, new(func(any) bool)},

@@ -8,9 +8,13 @@ import (
 	"github.com/expr-lang/expr/file"
 )
 
-// stepsName is the variable that holds the steps that are left. No text can
-// name it, or the functions that begin with $: inspect refuses such names.
-const stepsName = "$steps"
+// stepsName and viewName are the variables that hold the steps that are left
+// and the View. No text can name them, or the functions that begin with $:
+// inspect refuses such names.
+const (
+	stepsName = "$steps"
+	viewName  = "$view"
+)
 
 // rewriter makes an expression total and bounded: reads of what is absent,
 // comparisons and functions become calls of exprFunctions, which know what is
@@ -68,7 +72,12 @@ func (r *rewriter) node(n ast.Node) ast.Node {
 		return at(&ast.MapNode{Pairs: r.nodes(n.Pairs)}, n)
 	case *ast.PairNode:
 		return at(&ast.PairNode{Key: r.node(n.Key), Value: r.node(n.Value)}, n)
-	case *ast.NilNode, *ast.IdentifierNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.StringNode, *ast.PointerNode:
+	case *ast.IdentifierNode:
+		if n.Value == "data" {
+			return r.call(n, "$data", at(&ast.IdentifierNode{Value: viewName}, n))
+		}
+		return n
+	case *ast.NilNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.StringNode, *ast.PointerNode:
 		return n
 	default:
 		if r.err == nil {
