@@ -168,16 +168,28 @@ type Page struct {
 // are not before start, at a revision (0: the present one). After an error,
 // Rev is the store's present revision.
 func (s *Store) List(prefix, start string, limit int, rev uint64) (Page, error) {
+	return s.list(prefix, start, limit, rev, true)
+}
+
+// Scan is List for a caller that reads on: it stops at the limit, and
+// Remaining is then 1, whatever follows.
+func (s *Store) Scan(prefix, start string, limit int, rev uint64) (Page, error) {
+	return s.list(prefix, start, limit, rev, false)
+}
+
+func (s *Store) list(prefix, start string, limit int, rev uint64, count bool) (Page, error) {
 	var p Page
 	from := dataKey(max(prefix, start))
 	rev, err := s.view(rev, func(txn *badger.Txn, _ uint64) error {
 		p = Page{}
-		o := badger.IteratorOptions{Prefix: dataKey(prefix)}
-		it := txn.NewIterator(o)
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: dataKey(prefix)})
 		defer it.Close()
 		for it.Seek(from); it.Valid(); it.Next() {
 			if limit > 0 && len(p.KVs) >= limit {
 				p.Remaining++
+				if !count {
+					break
+				}
 				continue
 			}
 			kv, err := itemKV(string(it.Item().Key()[1:]), it.Item())

@@ -1,0 +1,313 @@
+// Package storage gives the API server's resources a home in the replicated
+// key-value state: it is k8s.io/apiserver's storage.Interface over a kv.Store.
+//
+// A resourceVersion is a revision of the store. Reads of the present state are
+// linearizable where this node is the sole voter: a write is applied here
+// before it is answered.
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/conversion"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/features"
+	apistorage "k8s.io/apiserver/pkg/storage"
+	"k8s.io/apiserver/pkg/storage/value"
+	"k8s.io/apiserver/pkg/storage/value/encrypt/identity"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+
+	"github.com/leat-dev/leat/raftlog"
+	"github.com/leat-dev/leat/raftlog/kv"
+)
+
+// Config says what a Store holds and how. KV, Codec, NewFunc and
+// ResourcePrefix must be set.
+type Config struct {
+	KV    *kv.Store
+	Codec runtime.Codec
+	// NewFunc makes an empty object of the resource.
+	NewFunc func() runtime.Object
+	// Prefix stands before all keys in the store; "/registry".
+	Prefix string
+	// ResourcePrefix begins every key that callers pass: "/apps/deployments".
+	ResourcePrefix string
+	GroupResource  schema.GroupResource
+	// Transformer encrypts values at rest, with the key as authenticated data;
+	// by default they are stored as they are.
+	Transformer value.Transformer
+	Clock       raftlog.Clock
+
+	// ProgressEvery is the interval of bookmarks to watches that ask for them; 5 s.
+	ProgressEvery time.Duration
+	// FreshWait is how long a read waits for a resourceVersion that this node
+	// has not reached; 3 s.
+	FreshWait time.Duration
+	// WatchBuffer is how many events may wait for a watch's reader, decoded; 100.
+	WatchBuffer int
+}
+
+// Store is a resource's storage. It is safe for concurrent use.
+type Store struct {
+	c           Config
+	versioner   apistorage.APIObjectVersioner
+	transformer value.Transformer
+	root        string // ends in a slash
+	corrupt     bool   // damaged objects are told apart, and can be deleted
+	progress    ticker
+
+	mu    sync.Mutex
+	sized bool // sizes are part of the statistics
+}
+
+var _ apistorage.Interface = (*Store)(nil)
+
+// New makes the storage of a resource.
+func New(c Config) (*Store, error) {
+	if c.KV == nil || c.Codec == nil {
+		return nil, errors.New("storage: KV and Codec must be set")
+	}
+	if !strings.HasPrefix(c.ResourcePrefix, "/") || c.ResourcePrefix == "/" {
+		return nil, fmt.Errorf("storage: resource prefix %q must begin with a slash and name a resource", c.ResourcePrefix)
+	}
+	setDefault(&c.Prefix, "/registry")
+	setDefault(&c.ProgressEvery, 5*time.Second)
+	setDefault(&c.FreshWait, 3*time.Second)
+	setDefault(&c.WatchBuffer, 100)
+	if c.Transformer == nil {
+		c.Transformer = identity.NewEncryptCheckTransformer()
+	}
+	if c.Clock == nil {
+		c.Clock = raftlog.SystemClock{}
+	}
+	root := path.Join("/", c.Prefix)
+	if !strings.HasSuffix(root, "/") {
+		root += "/"
+	}
+	return &Store{
+		c: c, transformer: c.Transformer, root: root,
+		corrupt: utilfeature.DefaultFeatureGate.Enabled(features.AllowUnsafeMalformedObjectDeletion),
+	}, nil
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// authenticated binds an encrypted value to its key.
+type authenticated string
+
+// AuthenticatedData implements value.Context.
+func (a authenticated) AuthenticatedData() []byte { return []byte(a) }
+
+func (s *Store) key(key string, recursive bool) (string, error) {
+	key, err := apistorage.PrepareKey(s.c.ResourcePrefix, key, recursive)
+	if err != nil {
+		return "", err
+	}
+	return s.root + strings.TrimPrefix(key, "/"), nil
+}
+
+// all is the prefix of every key of the resource.
+func (s *Store) all() string {
+	return s.root + strings.Trim(s.c.ResourcePrefix, "/") + "/"
+}
+
+// Versioner implements storage.Interface.
+func (s *Store) Versioner() apistorage.Versioner { return s.versioner }
+
+// ReadinessCheck implements storage.Interface.
+func (s *Store) ReadinessCheck() error {
+	_, _, err := s.c.KV.Get(s.root)
+	return err
+}
+
+// RequestWatchProgress implements storage.Interface: each watch of the resource
+// gets a bookmark behind the events that it has not seen.
+func (s *Store) RequestWatchProgress(context.Context) error {
+	s.c.KV.Progress(s.all())
+	return nil
+}
+
+// GetCurrentResourceVersion implements storage.Interface.
+func (s *Store) GetCurrentResourceVersion(context.Context) (uint64, error) {
+	return s.c.KV.Rev(), nil
+}
+
+// CompactRevision implements storage.Interface.
+func (s *Store) CompactRevision() int64 {
+	if rev := s.c.KV.CompactRev(); rev > 1 {
+		return int64(rev)
+	}
+	return 0 // a store begins at revision 1: nothing was compacted
+}
+
+// EnableResourceSizeEstimation implements storage.Interface. Sizes are read
+// from the store, so the keys are not needed.
+func (s *Store) EnableResourceSizeEstimation(keys apistorage.KeysFunc) error {
+	if keys == nil {
+		return errors.New("storage: the function that lists keys must be given")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sized {
+		return errors.New("storage: size estimation is enabled already")
+	}
+	s.sized = true
+	return nil
+}
+
+// Stats implements storage.Interface.
+func (s *Store) Stats(context.Context) (apistorage.Stats, error) {
+	n, size, err := s.c.KV.Count(s.all())
+	if err != nil {
+		return apistorage.Stats{}, err
+	}
+	stats := apistorage.Stats{ObjectCount: n}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sized && n > 0 {
+		stats.EstimatedAverageObjectSizeBytes = size / n
+	}
+	return stats, nil
+}
+
+// fresh waits until this node has reached a resourceVersion that a caller has
+// seen elsewhere.
+func (s *Store) fresh(ctx context.Context, resourceVersion string) error {
+	if resourceVersion == "" || resourceVersion == "0" {
+		return nil
+	}
+	rev, err := s.versioner.ParseResourceVersion(resourceVersion)
+	if err != nil {
+		return apierrors.NewBadRequest(fmt.Sprintf("invalid resource version: %v", err))
+	}
+	return s.reach(ctx, rev)
+}
+
+func (s *Store) reach(ctx context.Context, rev uint64) error {
+	if s.c.KV.Rev() >= rev {
+		return nil
+	}
+	wait, cancel := context.WithTimeout(ctx, s.c.FreshWait)
+	defer cancel()
+	err := s.c.KV.WaitRev(wait, rev)
+	if err != nil && wait.Err() != nil {
+		return apistorage.NewTooLargeResourceVersionError(rev, s.c.KV.Rev(), 1)
+	}
+	return err
+}
+
+// open turns what is stored under a key into the object's bytes. Stale says
+// that they should be stored anew, though nothing changed.
+func (s *Store) open(ctx context.Context, k *kv.KV) (data []byte, stale bool, err error) {
+	data, stale, err = s.transformer.TransformFromStorage(ctx, k.Value, authenticated(k.Key))
+	if err != nil && s.corrupt {
+		err = asCorrupt(err, "the stored data cannot be transformed", k.ModRev)
+	}
+	return data, stale, err
+}
+
+func (s *Store) decode(data []byte, rev uint64, into runtime.Object) error {
+	if _, err := conversion.EnforcePtr(into); err != nil {
+		return fmt.Errorf("the object to fill is no pointer: %w", err)
+	}
+	if _, _, err := s.c.Codec.Decode(data, nil, into); err != nil {
+		return s.decodeError(err, rev)
+	}
+	return s.versioner.UpdateObject(into, rev)
+}
+
+func (s *Store) decodeError(err error, rev uint64) error {
+	if s.corrupt {
+		return asCorrupt(err, "the stored object cannot be decoded", rev)
+	}
+	return err
+}
+
+// Get implements storage.Interface.
+func (s *Store) Get(ctx context.Context, key string, opts apistorage.GetOptions, out runtime.Object) error {
+	key, err := s.key(key, false)
+	if err != nil {
+		return err
+	}
+	if err := s.fresh(ctx, opts.ResourceVersion); err != nil {
+		return err
+	}
+	cur, _, err := s.c.KV.Get(key)
+	if err != nil {
+		return err
+	}
+	if cur == nil {
+		if opts.IgnoreNotFound {
+			return runtime.SetZeroValue(out)
+		}
+		return apistorage.NewKeyNotFoundError(key, 0)
+	}
+	data, _, err := s.open(ctx, cur)
+	if err != nil {
+		return s.readError(key, apistorage.NewInternalError(err))
+	}
+	return s.readError(key, s.decode(data, cur.ModRev, out))
+}
+
+// Create implements storage.Interface.
+func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object, ttl uint64) error {
+	key, err := s.key(key, false)
+	if err != nil {
+		return err
+	}
+	if rev, err := s.versioner.ObjectResourceVersion(obj); err == nil && rev != 0 {
+		return apistorage.ErrResourceVersionSetOnCreate
+	}
+	if err := s.versioner.PrepareObjectForStorage(obj); err != nil {
+		return fmt.Errorf("prepare %s to be stored: %w", key, err)
+	}
+	data, err := runtime.Encode(s.c.Codec, obj)
+	if err != nil {
+		return err
+	}
+	r, err := s.put(ctx, key, data, 0, ttl)
+	if err != nil {
+		return err
+	}
+	if !r.OK {
+		return apistorage.NewKeyExistsError(key, 0)
+	}
+	if out == nil {
+		return nil
+	}
+	return s.decode(data, r.Rev, out)
+}
+
+// put stores an object's bytes if the key is at the expected revision. The
+// time to live is in seconds; 0: for ever.
+func (s *Store) put(ctx context.Context, key string, data []byte, expected, ttl uint64) (kv.Result, error) {
+	stored, err := s.transformer.TransformToStorage(ctx, data, authenticated(key))
+	if err != nil {
+		return kv.Result{}, apistorage.NewInternalError(err)
+	}
+	const longest = 100 * 365 * 24 * 3600
+	r, err := s.c.KV.Put(ctx, key, stored, expected, time.Duration(min(ttl, longest))*time.Second)
+	return r, writeError(key, err)
+}
+
+// newLike makes an empty object of v's type.
+func newLike(v reflect.Value) runtime.Object {
+	if u, ok := v.Addr().Interface().(runtime.Unstructured); ok {
+		return u.NewEmptyInstance()
+	}
+	return reflect.New(v.Type()).Interface().(runtime.Object)
+}
