@@ -135,7 +135,7 @@ func isLocalhost(host string) bool {
 // redact is a URL without its credentials.
 func redact(raw string) string {
 	u, err := url.Parse(raw)
-	if err != nil {
+	if err != nil || u.Host == "" { // what it is may be a credential
 		return "(malformed URL)"
 	}
 	u.User = nil

@@ -22,20 +22,22 @@ type store struct {
 	t  testing.TB
 	id channel.ID
 
-	mu           sync.Mutex
-	changed      chan struct{} // closed at each change
-	floor        uint64
-	events       []channel.Stored
-	terms        []channel.Term
-	history      []channel.Term // all terms that ever were
-	termsVersion uint64
-	version      uint64
-	scan         uint64
-	cursors      map[string]channel.Cursor
-	outcomes     []channel.Outcome
-	letters      []channel.DeadLetter
-	commits      []channel.Commit
-	reads        int
+	mu            sync.Mutex
+	changed       chan struct{} // closed at each change
+	floor         uint64
+	events        []channel.Stored
+	terms         []channel.Term
+	history       []channel.Term // all terms that ever were
+	termsVersion  uint64
+	listed        []channel.Term // what Terms returns at listedVersion
+	listedVersion uint64
+	version       uint64
+	scan          uint64
+	cursors       map[string]channel.Cursor
+	outcomes      []channel.Outcome
+	letters       []channel.DeadLetter
+	commits       []channel.Commit
+	reads         int
 
 	// Faults.
 	readErr   func(offset uint64) error
@@ -232,10 +234,14 @@ func (s *store) Wait(ctx context.Context, offset, termsVersion uint64) error {
 func (s *store) Terms() ([]channel.Term, uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.listedVersion == s.termsVersion {
+		return s.listed, s.termsVersion
+	}
 	terms := slices.Clone(s.terms)
 	slices.SortStableFunc(terms, func(a, b channel.Term) int {
 		return cmp.Or(cmp.Compare(a.Subscription.UID, b.Subscription.UID), cmp.Compare(a.From, b.From))
 	})
+	s.listed, s.listedVersion = terms, s.termsVersion
 	return terms, s.termsVersion
 }
 
@@ -300,6 +306,7 @@ func (h *handle) Commit(ctx context.Context, c channel.Commit) error {
 	h.letters = append(h.letters, c.DeadLetters...)
 	h.commits = append(h.commits, c)
 	h.collect()
+	h.notify()
 	return nil
 }
 
@@ -354,6 +361,26 @@ func (s *store) kinds(uid string) []channel.OutcomeKind {
 		}
 	}
 	return out
+}
+
+// await waits until cond holds, which is asked after each change.
+func (s *store) await(what string, cond func() bool) {
+	s.t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		s.mu.Lock()
+		changed := s.changed
+		ok := cond()
+		s.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			s.t.Fatalf("after 20 s still not: %s", what)
+		}
+	}
 }
 
 // publish appends events of a type, with ids counting up from the end.
