@@ -10,32 +10,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrLocked: another process holds the lock.
-var ErrLocked = errors.New("locked by another process")
-
-// OS is the machine's file system.
+// OS is the machine's file system. Files are made readable by their owner only.
 type OS struct{}
 
 var _ FS = OS{}
 
+const (
+	filePermissions = 0o600
+	dirPermissions  = 0o700
+)
+
 // Create implements FS.
 func (OS) Create(name string) (File, error) {
-	return open(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	return openFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 }
 
 // Open implements FS.
-func (OS) Open(name string) (File, error) { return open(name, os.O_RDONLY) }
+func (OS) Open(name string) (File, error) { return openFile(name, os.O_RDONLY) }
 
 // OpenReadWrite implements FS.
-func (OS) OpenReadWrite(name string) (File, error) { return open(name, os.O_RDWR) }
-
-func open(name string, flag int) (File, error) {
-	f, err := os.OpenFile(name, flag, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	return osFile{f}, nil
-}
+func (OS) OpenReadWrite(name string) (File, error) { return openFile(name, os.O_RDWR) }
 
 // Rename implements FS.
 func (OS) Rename(from, to string) error { return os.Rename(from, to) }
@@ -47,7 +41,7 @@ func (OS) Remove(name string) error { return os.Remove(name) }
 func (OS) RemoveAll(name string) error { return os.RemoveAll(name) }
 
 // MkdirAll implements FS.
-func (OS) MkdirAll(name string) error { return os.MkdirAll(name, 0o700) }
+func (OS) MkdirAll(name string) error { return os.MkdirAll(name, dirPermissions) }
 
 // ReadDir implements FS.
 func (OS) ReadDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
@@ -64,20 +58,20 @@ func (OS) SyncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Lock implements FS.
+// Lock implements FS with flock: the lock ends with the process at the latest.
 func (OS) Lock(name string) (io.Closer, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, filePermissions)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%s: %w", name, ErrLocked)
-		}
-		return nil, fmt.Errorf("lock %s: %w", name, err)
+	err = control(f, func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
+	switch {
+	case err == nil:
+		return f, nil
+	case errors.Is(err, unix.EWOULDBLOCK):
+		err = ErrLocked
 	}
-	return f, nil
+	return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
 }
 
 // Free implements FS.
@@ -86,32 +80,49 @@ func (OS) Free(name string) (free, total uint64, err error) {
 	if err := unix.Statfs(name, &s); err != nil {
 		return 0, 0, fmt.Errorf("statfs %s: %w", name, err)
 	}
-	return s.Bavail * uint64(s.Bsize), s.Blocks * uint64(s.Bsize), nil
+	block := uint64(s.Bsize)
+	return uint64(s.Bavail) * block, uint64(s.Blocks) * block, nil
 }
 
 type osFile struct{ *os.File }
 
+func openFile(name string, flag int) (File, error) {
+	f, err := os.OpenFile(name, flag, filePermissions)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
 // Datasync implements File.
 func (f osFile) Datasync() error {
-	for {
-		err := unix.Fdatasync(int(f.Fd()))
-		if !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
+	return f.control("fdatasync", fdatasync)
 }
 
 // Preallocate implements File.
 func (f osFile) Preallocate(size int64) error {
-	for {
-		err := unix.Fallocate(int(f.Fd()), 0, 0, size)
-		if errors.Is(err, unix.EOPNOTSUPP) {
-			return f.Truncate(size)
-		}
-		if !errors.Is(err, unix.EINTR) {
+	err := f.control("fallocate", func(fd int) error { return fallocate(fd, size) })
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, unix.EOPNOTSUPP) {
+		return f.fill(size)
+	}
+	return err
+}
+
+// fill takes the space up to size by writing to it.
+func (f osFile) fill(size int64) error {
+	at, err := f.Size()
+	if err != nil {
+		return err
+	}
+	zeros := make([]byte, 256<<10)
+	for at < size {
+		n, err := f.WriteAt(zeros[:min(int64(len(zeros)), size-at)], at)
+		if err != nil {
 			return err
 		}
+		at += int64(n)
 	}
+	return nil
 }
 
 // Size implements File.
@@ -121,4 +132,29 @@ func (f osFile) Size() (int64, error) {
 		return 0, err
 	}
 	return i.Size(), nil
+}
+
+func (f osFile) control(op string, do func(fd int) error) error {
+	if err := control(f.File, do); err != nil {
+		return &fs.PathError{Op: op, Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
+// control runs a system call on a file's descriptor, again when a signal
+// interrupts it.
+func control(f *os.File, do func(fd int) error) error {
+	c, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var result error
+	err = c.Control(func(fd uintptr) {
+		for {
+			if result = do(int(fd)); !errors.Is(result, unix.EINTR) {
+				return
+			}
+		}
+	})
+	return errors.Join(err, result)
 }

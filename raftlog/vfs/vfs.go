@@ -4,9 +4,13 @@
 package vfs
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 )
+
+// ErrLocked is what Lock gives for a file that another holder has locked.
+var ErrLocked = errors.New("locked by another process")
 
 // FS is a file system. Implementations are safe for concurrent use.
 type FS interface {
