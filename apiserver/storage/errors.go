@@ -38,7 +38,7 @@ func writeError(key string, err error) error {
 const (
 	goneList  = "The resourceVersion for the provided list is too old."
 	goneWatch = "The resourceVersion for the provided watch is too old."
-	goneToken = "The continue token is too old for a consistent list. List again without it, or go on with the token in this response: what was created, changed or deleted since the first chunk may then be missing or appear."
+	goneToken = "The provided continue parameter is too old to display a consistent list result: list again without it, or go on with the token in this response. What was created, changed or deleted since the first chunk may then be missing or appear."
 )
 
 // listError gives an error of a read at a revision its HTTP status. A list that
@@ -79,7 +79,7 @@ func asCorrupt(err error, what string, rev uint64) error {
 // delete it unread.
 func (s *Store) readError(key string, err error) error {
 	var corrupt *corruptError
-	if s.corrupt && errors.As(err, &corrupt) {
+	if s.c.TellDamage && errors.As(err, &corrupt) {
 		return apistorage.NewCorruptObjError(key, corrupt)
 	}
 	return err

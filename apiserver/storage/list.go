@@ -56,7 +56,7 @@ func (s *Store) GetList(ctx context.Context, key string, opts apistorage.ListOpt
 			return err
 		}
 	}
-	l := &list{s: s, opts: opts, prefix: prefix, items: items, newObj: newItem(out, items), faults: listFaults{collect: s.corrupt}}
+	l := &list{s: s, opts: opts, prefix: prefix, items: items, newObj: newItem(out, items), faults: listFaults{collect: s.unsafely}}
 	if opts.Recursive {
 		err = l.readAll(ctx, uint64(at), start)
 	} else {

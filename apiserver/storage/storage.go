@@ -52,6 +52,10 @@ type Config struct {
 	// FreshWait is how long a read waits for a resourceVersion that this node
 	// has not reached; 3 s.
 	FreshWait time.Duration
+	// TellDamage names objects that cannot be read as damaged, so that the
+	// registry lets them be deleted unread. It goes with the feature gate
+	// AllowUnsafeMalformedObjectDeletion.
+	TellDamage bool
 	// WatchBuffer is how many events may wait for a watch's reader, decoded; 100.
 	WatchBuffer int
 }
@@ -62,7 +66,7 @@ type Store struct {
 	versioner   apistorage.APIObjectVersioner
 	transformer value.Transformer
 	root        string // ends in a slash
-	corrupt     bool   // damaged objects are told apart, and can be deleted
+	unsafely    bool   // damaged objects can be deleted unread, and do not end a list
 	progress    ticker
 
 	mu    sync.Mutex
@@ -95,7 +99,7 @@ func New(c Config) (*Store, error) {
 	}
 	return &Store{
 		c: c, transformer: c.Transformer, root: root,
-		corrupt: utilfeature.DefaultFeatureGate.Enabled(features.AllowUnsafeMalformedObjectDeletion),
+		unsafely: utilfeature.DefaultFeatureGate.Enabled(features.AllowUnsafeMalformedObjectDeletion),
 	}, nil
 }
 
@@ -214,7 +218,7 @@ func (s *Store) reach(ctx context.Context, rev uint64) error {
 // that they should be stored anew, though nothing changed.
 func (s *Store) open(ctx context.Context, k *kv.KV) (data []byte, stale bool, err error) {
 	data, stale, err = s.transformer.TransformFromStorage(ctx, k.Value, authenticated(k.Key))
-	if err != nil && s.corrupt {
+	if err != nil && s.c.TellDamage {
 		err = asCorrupt(err, "the stored data cannot be transformed", k.ModRev)
 	}
 	return data, stale, err
@@ -231,7 +235,7 @@ func (s *Store) decode(data []byte, rev uint64, into runtime.Object) error {
 }
 
 func (s *Store) decodeError(err error, rev uint64) error {
-	if s.corrupt {
+	if s.c.TellDamage {
 		return asCorrupt(err, "the stored object cannot be decoded", rev)
 	}
 	return err

@@ -118,7 +118,7 @@ func (s *Store) Delete(ctx context.Context, key string, out runtime.Object, pre 
 	if err != nil {
 		return fmt.Errorf("the object to fill is no pointer: %w", err)
 	}
-	c := &change{s: s, key: key, like: like, unsafely: s.corrupt && opts.ExpectTransformOrDecodeError}
+	c := &change{s: s, key: key, like: like, unsafely: s.unsafely && opts.ExpectTransformOrDecodeError}
 	st, err := c.begin(ctx, suggested)
 	for {
 		if err != nil {
