@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -324,7 +325,7 @@ func FuzzExpr(f *testing.F) {
 			return
 		}
 		if err != nil {
-			if e := err.(*Error); e.Reason == "" || e.Line < 1 || e.Column < 1 {
+			if e, ok := errors.AsType[*Error](err); !ok || e.Reason == "" || e.Line < 1 || e.Column < 1 {
 				t.Fatalf("%q: %#v", src, err)
 			}
 			return
@@ -412,6 +413,32 @@ func TestAffixTree(t *testing.T) {
 		}
 		if tree.root.children != nil && len(tree.root.children) > 0 {
 			t.Error("an empty tree has nodes")
+		}
+	}
+}
+
+// TestCastsThroughTheIndex: CESQL's casts make values equal whose string forms
+// differ; the index must find them too.
+func TestCastsThroughTheIndex(t *testing.T) {
+	integer := func(n int32) event.Value { return event.Value{Kind: event.Integer, Str: strconv.Itoa(int(n)), Int: n} }
+	boolean := event.Value{Kind: event.Boolean, Str: "true", Int: 1}
+	for _, c := range []struct {
+		filter string
+		x      event.Value
+	}{
+		{"'05' = x", integer(5)}, {"x IN ('05', 'a')", integer(5)}, {"x IN ('+5')", integer(5)}, {"'TRUE' = x", boolean}, {"x IN ('tRuE')", boolean}, {"x IN (7)", boolean},
+		{"x IN (TRUE)", integer(1)}, {"x IN (TRUE)", text("true")}, {"x IN (5)", text("5")}, {"5 = x", text("5")}, {"TRUE = x", integer(1)}, {"TRUE = x", text("true")}, {"FALSE = x", integer(0)},
+		{"x = '5'", integer(5)}, {"x = 'true'", boolean}, {"x = 5", text("+5")}, {"x = 5", text("05")}, {"x = TRUE", text("TRUE")}, {"x = TRUE", integer(9)}, {"x LIKE '5%'", integer(57)}, {"x LIKE '%ue'", boolean}, {"x LIKE 'true'", boolean},
+	} {
+		f, err := Compile(Spec{Filters: []Node{{CESQL: c.filter}}})
+		if err != nil {
+			t.Fatal(c.filter, err)
+		}
+		m := NewMatcher()
+		m.Add(1, f)
+		e := &event.Event{ID: "1", Source: "s", Type: "t", Extensions: []event.Extension{{Name: "x", Value: c.x}}}
+		if got := m.Match(NewView(e), nil, nil); len(got) != 1 {
+			t.Errorf("%s with %+v does not match", c.filter, c.x)
 		}
 	}
 }

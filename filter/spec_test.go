@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"errors"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -108,7 +109,7 @@ func TestRefused(t *testing.T) {
 		`{"filters":[{"exact":{"a":"` + strings.Repeat("x", 300000) + `"}}]}`:                                       "more than the limit of 262144",
 	} {
 		_, err := compileText(text)
-		e, ok := err.(*Error)
+		e, ok := errors.AsType[*Error](err)
 		if !ok || !strings.Contains(e.Error(), want) {
 			t.Errorf("%.80s\n got %v\nwant %s", text, err, want)
 		}
@@ -137,7 +138,10 @@ func TestCheckGivesEveryFault(t *testing.T) {
 func TestSnippetMarksThePlace(t *testing.T) {
 	for _, dialect := range []string{`{"cesql":"EXISTS a AND\n type == 'ü'"}`, `{"expr":"data.a == nil and\n type = 'ü'"}`} {
 		_, err := compileText(`{"filters":[` + dialect + `]}`)
-		e := err.(*Error)
+		e, ok := errors.AsType[*Error](err)
+		if !ok {
+			t.Fatal(err)
+		}
 		lines := strings.Split(e.Snippet, "\n")
 		if e.Line != 2 || len(lines) != 2 || !strings.HasPrefix(lines[0], " type =") || strings.IndexByte(lines[1], '^') != e.Column-1 {
 			t.Errorf("%v\n%s", e, e.Snippet)
@@ -196,7 +200,7 @@ func FuzzParseSpec(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		s, err := ParseSpec(text)
 		if err != nil {
-			if e := err.(*Error); e.Reason == "" {
+			if e, ok := errors.AsType[*Error](err); !ok || e.Reason == "" {
 				t.Fatalf("%q: %#v", text, e)
 			}
 			return

@@ -1,6 +1,7 @@
 package cesql
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -202,7 +203,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, src string) {
 		e, err := Parse(src, Limits{})
 		if err != nil {
-			if x, ok := err.(*Error); !ok || x.Offset > len(src) || x.Line < 1 || x.Column < 1 || x.Reason == "" {
+			if x, ok := errors.AsType[*Error](err); !ok || x.Offset > len(src) || x.Line < 1 || x.Column < 1 || x.Reason == "" {
 				t.Fatalf("error %#v", err)
 			}
 			return

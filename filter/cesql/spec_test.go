@@ -1,6 +1,7 @@
 package cesql
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -216,7 +217,7 @@ func TestParseErrors(t *testing.T) {
 		{"'" + strings.Repeat("x", 20000) + "'", 1, 1, "more than the limit of 16384"},
 	} {
 		_, err := Parse(c.expression, Limits{})
-		e, ok := err.(*Error)
+		e, ok := errors.AsType[*Error](err)
 		if !ok || e.Kind != ParseError {
 			t.Errorf("Parse(%.40q) = %v, want a parse error", c.expression, err)
 			continue
