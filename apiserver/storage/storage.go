@@ -145,9 +145,13 @@ func (s *Store) RequestWatchProgress(context.Context) error {
 	return nil
 }
 
-// GetCurrentResourceVersion implements storage.Interface.
+// GetCurrentResourceVersion implements storage.Interface. The watch cache asks
+// when it is about to wait until it has reached that version: the bookmark that
+// tells it so is sent at once, and not when it asks for progress, 100 ms later.
 func (s *Store) GetCurrentResourceVersion(context.Context) (uint64, error) {
-	return s.c.KV.Rev(), nil
+	rev := s.c.KV.Rev()
+	s.c.KV.Progress(s.all())
+	return rev, nil
 }
 
 // CompactRevision implements storage.Interface.
