@@ -27,8 +27,8 @@ func TestReadySumsUp(t *testing.T) {
 			"A False 10 Gone; B Unknown 0 Waiting; Ready False 10 Gone"},
 		{[]Condition{{Type: "B", Status: "True"}, {Type: "A", Status: "False", Reason: "Lost"}},
 			"A False 10 Lost; B True 20; Ready False 10 Lost"},
-		{[]Condition{{Type: "B", Status: "True"}, {Type: "A", Status: "True"}},
-			"A True 30; B True 20; Ready True 30"},
+		{[]Condition{{Type: "B", Status: "True"}, {Type: "A", Status: "True"}, {Type: "C", Status: "False", Severity: SeverityWarning, Reason: "Slow"}},
+			"A True 30; B True 20; C False 30 Slow; Ready True 30"},
 	} {
 		s.SetConditions(metav1.Unix(int64(10*i), 0), step.conditions...)
 		if got := show(); got != step.want {

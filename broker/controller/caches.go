@@ -1,0 +1,154 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/client-go/tools/cache"
+
+	eventingv1 "github.com/leat-dev/leat/api/eventing/v1"
+	messagingv1 "github.com/leat-dev/leat/api/messaging/v1"
+)
+
+// caches hold the objects of each kind that is watched, as their Go types.
+// Objects in them are shared and must not be modified.
+type caches struct {
+	informers map[string]cache.SharedIndexInformer
+	handlers  []cache.ResourceEventHandlerRegistration
+}
+
+func newCaches(client dynamic.Interface) *caches {
+	c := &caches{informers: map[string]cache.SharedIndexInformer{}}
+	for _, kind := range []string{kindBroker, kindTrigger, kindChannel, kindInMemoryChannel, kindSubscription, kindService} {
+		c.informers[kind] = dynamicinformer.NewFilteredDynamicInformer(client, resourceOf(kind), metav1.NamespaceAll, 0, cache.Indexers{}, nil).Informer()
+	}
+	return c
+}
+
+// typed makes what came from the API an object of its Go type, without the
+// fields that nobody here reads.
+func typed(kind string) cache.TransformFunc {
+	return func(in any) (any, error) {
+		u, ok := in.(*unstructured.Unstructured)
+		if !ok {
+			return in, nil // it was made so before
+		}
+		var out metav1.Object
+		switch kind {
+		case kindBroker:
+			out = &eventingv1.Broker{}
+		case kindTrigger:
+			out = &eventingv1.Trigger{}
+		case kindChannel:
+			out = &messagingv1.Channel{}
+		case kindInMemoryChannel:
+			out = &messagingv1.InMemoryChannel{}
+		case kindSubscription:
+			out = &messagingv1.Subscription{}
+		case kindService:
+			out = &corev1.Service{}
+		}
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, out); err != nil {
+			return nil, fmt.Errorf("read %s %s/%s: %w", kind, u.GetNamespace(), u.GetName(), err)
+		}
+		out.SetManagedFields(nil)
+		return out, nil
+	}
+}
+
+// start runs the informers until ctx ends.
+func (c *caches) start(ctx context.Context, all *sync.WaitGroup, controller *Controller) error {
+	for kind, informer := range c.informers {
+		if err := informer.SetTransform(typed(kind)); err != nil {
+			return err
+		}
+		registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(obj any) { controller.seen(kind, obj, false) },
+			UpdateFunc: func(_, obj any) { controller.seen(kind, obj, false) },
+			DeleteFunc: func(obj any) {
+				if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+					obj = gone.Obj
+				}
+				controller.seen(kind, obj, true)
+			},
+		})
+		if err != nil {
+			return err
+		}
+		c.handlers = append(c.handlers, registration)
+		all.Go(func() { informer.RunWithContext(ctx) })
+	}
+	return nil
+}
+
+// wait returns when the handlers have been given all objects; false when ctx
+// ended before.
+func (c *caches) wait(ctx context.Context) bool {
+	var synced []cache.InformerSynced
+	for _, h := range c.handlers {
+		synced = append(synced, h.HasSynced)
+	}
+	return cache.WaitForCacheSync(ctx.Done(), synced...)
+}
+
+// get is the object of this name, nil where there is none.
+func get[T metav1.Object](c *caches, k key) (none T) {
+	v, ok, err := c.informers[k.kind].GetStore().GetByKey(k.namespace + "/" + k.name)
+	if err != nil || !ok {
+		return none
+	}
+	o, _ := v.(T)
+	return o
+}
+
+// logs are the keys of all Brokers and channels.
+func (c *caches) logs() []key {
+	var all []key
+	for _, kind := range []string{kindBroker, kindChannel, kindInMemoryChannel} {
+		for _, v := range c.informers[kind].GetStore().List() {
+			if o, ok := v.(metav1.Object); ok {
+				all = append(all, key{kind, o.GetNamespace(), o.GetName()})
+			}
+		}
+	}
+	return all
+}
+
+// seen is called for each object that is new, has changed or is gone, in the
+// order of the API, by one goroutine a kind.
+func (c *Controller) seen(kind string, obj any, gone bool) {
+	o, ok := obj.(metav1.Object)
+	if !ok {
+		return
+	}
+	k := key{kind, o.GetNamespace(), o.GetName()}
+	version, err := strconv.ParseUint(o.GetResourceVersion(), 10, 64)
+	if err != nil {
+		c.o.Logger.Error("an object's resourceVersion is no number", "object", k.String(), "resourceVersion", o.GetResourceVersion())
+	}
+	switch kind {
+	case kindTrigger, kindSubscription:
+		for _, of := range c.sets.see(k, version, desired(obj, gone, c.o.Limits)) {
+			c.scheduleFlush(of)
+		}
+		if s, ok := obj.(*messagingv1.Subscription); ok {
+			c.queue.AddAfter(channelKey(s), c.o.MaxDebounce) // its status lists this one
+		}
+	case kindBroker, kindChannel, kindInMemoryChannel:
+		if gone {
+			c.forsake(string(o.GetUID()))
+		}
+		if k, ok := twin(k); ok {
+			c.queue.Add(k)
+		}
+	}
+	c.queue.Add(k)
+}

@@ -1,0 +1,118 @@
+package controller
+
+import (
+	"sync"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	eventingv1 "github.com/leat-dev/leat/api/eventing/v1"
+	messagingv1 "github.com/leat-dev/leat/api/messaging/v1"
+)
+
+// The kinds that are watched.
+const (
+	kindBroker          = "Broker"
+	kindTrigger         = "Trigger"
+	kindChannel         = "Channel"
+	kindInMemoryChannel = "InMemoryChannel"
+	kindSubscription    = "Subscription"
+	kindService         = "Service"
+)
+
+// key names an object of a kind that is watched.
+type key struct{ kind, namespace, name string }
+
+func (k key) String() string { return k.kind + " " + k.namespace + "/" + k.name }
+
+func (k key) object() object {
+	return object{groupOf(k.kind), k.kind, k.namespace, k.name}
+}
+
+func groupOf(kind string) string {
+	switch kind {
+	case kindBroker, kindTrigger:
+		return eventingv1.GroupName
+	case kindService:
+		return ""
+	default:
+		return messagingv1.GroupName
+	}
+}
+
+// resourceOf is the resource of a kind that is watched.
+func resourceOf(kind string) schema.GroupVersionResource {
+	plural := map[string]string{
+		kindBroker: "brokers", kindTrigger: "triggers", kindChannel: "channels",
+		kindInMemoryChannel: "inmemorychannels", kindSubscription: "subscriptions", kindService: "services",
+	}[kind]
+	return schema.GroupVersionResource{Group: groupOf(kind), Version: "v1", Resource: plural}
+}
+
+// object names an object of any kind.
+type object struct{ group, kind, namespace, name string }
+
+// watched says whether the object is of a kind that is watched.
+func (o object) watched() bool {
+	switch o.kind {
+	case kindBroker, kindTrigger, kindChannel, kindInMemoryChannel, kindSubscription, kindService:
+		return o.group == groupOf(o.kind)
+	}
+	return false
+}
+
+func (o object) String() string { return o.kind + " " + o.namespace + "/" + o.name }
+
+// tracker knows which objects refer to which. It may be used from many
+// goroutines at once.
+type tracker struct {
+	mu sync.Mutex
+	of map[key]map[object]bool
+	by map[object]map[key]bool
+}
+
+func newTracker() *tracker {
+	return &tracker{of: map[key]map[object]bool{}, by: map[object]map[key]bool{}}
+}
+
+// set makes refs the whole set of what k refers to.
+func (t *tracker) set(k key, refs map[object]bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for o := range t.of[k] {
+		if !refs[o] {
+			delete(t.by[o], k)
+			if len(t.by[o]) == 0 {
+				delete(t.by, o)
+			}
+		}
+	}
+	for o := range refs {
+		if t.by[o] == nil {
+			t.by[o] = map[key]bool{}
+		}
+		t.by[o][k] = true
+	}
+	if len(refs) == 0 {
+		delete(t.of, k)
+		return
+	}
+	t.of[k] = refs
+}
+
+// dependents are those that refer to an object.
+func (t *tracker) dependents(o object) []key {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make([]key, 0, len(t.by[o]))
+	for k := range t.by[o] {
+		all = append(all, k)
+	}
+	return all
+}
+
+// has says whether anything refers to an object.
+func (t *tracker) has(o object) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.by[o]) > 0
+}

@@ -1,0 +1,170 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/leat-dev/leat/api/annotations"
+	duckv1 "github.com/leat-dev/leat/api/duck/v1"
+	messagingv1 "github.com/leat-dev/leat/api/messaging/v1"
+)
+
+// resolver resolves the destinations of one object, and notes what it refers to.
+type resolver struct {
+	c         *Controller
+	namespace string
+	refs      map[object]bool
+}
+
+func (c *Controller) resolver(namespace string) *resolver {
+	return &resolver{c: c, namespace: namespace, refs: map[object]bool{}}
+}
+
+// destination is the URL of a destination.
+func (r *resolver) destination(ctx context.Context, d *duckv1.Destination) (string, *problem) {
+	if d.Ref == nil {
+		u, err := url.Parse(d.URI)
+		if err != nil || !u.IsAbs() || u.Host == "" {
+			return "", problemf("InvalidURI", "%q is no absolute URL: set uri to one, or set ref", d.URI)
+		}
+		return d.URI, nil
+	}
+	base, p := r.address(ctx, d.Ref)
+	if p != nil || d.URI == "" {
+		return base, p
+	}
+	b, err := url.Parse(base)
+	if err != nil {
+		return "", problemf("InvalidAddress", "%s has the address %q, which is no URL", r.name(d.Ref), base)
+	}
+	relative, err := url.Parse(d.URI)
+	if err != nil {
+		return "", problemf("InvalidURI", "%q is no relative URI: correct uri", d.URI)
+	}
+	return b.ResolveReference(relative).String(), nil
+}
+
+// name is what a reference names.
+func (r *resolver) name(ref *duckv1.KReference) object {
+	o := object{group: ref.Group, kind: ref.Kind, namespace: ref.Namespace, name: ref.Name}
+	if ref.APIVersion != "" {
+		if gv, err := schema.ParseGroupVersion(ref.APIVersion); err == nil {
+			o.group = gv.Group
+		}
+	}
+	if o.namespace == "" {
+		o.namespace = r.namespace
+	}
+	return o
+}
+
+// address is the URL of an object.
+func (r *resolver) address(ctx context.Context, ref *duckv1.KReference) (string, *problem) {
+	o := r.name(ref)
+	r.refs[o] = true
+	if !o.watched() {
+		return r.c.foreign.address(ctx, o, ref)
+	}
+	k := key{o.kind, o.namespace, o.name}
+	switch o.kind {
+	case kindService:
+		s := get[*corev1.Service](r.c.caches, k)
+		if s == nil {
+			return "", notFound(o)
+		}
+		return serviceAddress(s)
+	case kindBroker, kindChannel, kindInMemoryChannel:
+		if _, ok := r.c.owner(k); !ok {
+			return "", notFound(o)
+		}
+		if r.c.sets.log(k) == nil {
+			return "", problemf("NotReady", "%s is not ready yet", o)
+		}
+		return r.c.address(k), nil
+	case kindSubscription:
+		s := get[*messagingv1.Subscription](r.c.caches, k)
+		if s == nil {
+			return "", notFound(o)
+		}
+		return r.address(ctx, &duckv1.KReference{
+			APIVersion: messagingv1.GroupVersion().String(), Kind: s.Spec.Channel.Kind, Namespace: s.Namespace, Name: s.Spec.Channel.Name,
+		})
+	}
+	return "", problemf("NoAddress", "a %s has no address that takes events: refer to another object, or use uri", o.kind)
+}
+
+func notFound(o object) *problem { return problemf("NotFound", "%s not found", o) }
+
+// serviceAddress is the URL of a core Service: that of its annotation, else
+// that of the external name and the first port.
+func serviceAddress(s *corev1.Service) (string, *problem) {
+	name := "Service " + s.Namespace + "/" + s.Name
+	if _, ok := s.Annotations[annotations.URL]; ok {
+		address, errs := annotations.ParseService(map[string]string{annotations.URL: s.Annotations[annotations.URL]})
+		if len(errs) > 0 {
+			return "", problemf("InvalidAddress", "%s: %v", name, errs.ToAggregate())
+		}
+		return address, nil
+	}
+	if s.Spec.Type != corev1.ServiceTypeExternalName || s.Spec.ExternalName == "" {
+		return "", problemf("NoAddress", "%s has no address: set its annotation %s, or make it of type ExternalName", name, annotations.URL)
+	}
+	host, scheme := s.Spec.ExternalName, "http"
+	if len(s.Spec.Ports) > 0 {
+		port := s.Spec.Ports[0]
+		secure := port.Name == "https" || port.Port == 443 || port.AppProtocol != nil && *port.AppProtocol == "https"
+		switch {
+		case secure && port.Port == 443:
+			scheme = "https"
+		case secure:
+			scheme = "https"
+			host = net.JoinHostPort(host, strconv.Itoa(int(port.Port)))
+		case port.Port != 80:
+			host = net.JoinHostPort(host, strconv.Itoa(int(port.Port)))
+		}
+	}
+	return (&url.URL{Scheme: scheme, Host: host, Path: "/"}).String(), nil
+}
+
+// deadLetterSink resolves the sink of a delivery, where it has one.
+func (r *resolver) deadLetterSink(ctx context.Context, d *duckv1.DeliverySpec) (address string, p *problem) {
+	if d == nil || d.DeadLetterSink == nil {
+		return "", nil
+	}
+	address, p = r.destination(ctx, d.DeadLetterSink)
+	return address, p.of("dead letter sink")
+}
+
+// deadLetterCondition says how the dead letter sink resolved.
+func (c *conditions) deadLetterSink(kind string, d *duckv1.DeliverySpec, p *problem) {
+	if d == nil || d.DeadLetterSink == nil {
+		c.add(kind, "True", "DeadLetterSinkNotConfigured", "No dead letter sink is configured: dead letters are kept in the log.")
+		return
+	}
+	c.check(kind, p)
+}
+
+// addresses picks one of several addresses of an object by name.
+func pickAddress(s *duckv1.AddressStatus, name *string) (string, error) {
+	if name == nil || *name == "" {
+		if s.Address != nil && s.Address.URL != "" {
+			return s.Address.URL, nil
+		}
+		if len(s.Addresses) > 0 && s.Addresses[0].URL != "" {
+			return s.Addresses[0].URL, nil
+		}
+		return "", fmt.Errorf("it has no status.address.url yet")
+	}
+	i := slices.IndexFunc(s.Addresses, func(a duckv1.Addressable) bool { return a.Name != nil && *a.Name == *name })
+	if i < 0 {
+		return "", fmt.Errorf("it has no address named %q in status.addresses", *name)
+	}
+	return s.Addresses[i].URL, nil
+}

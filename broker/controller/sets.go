@@ -1,0 +1,293 @@
+package controller
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	duckv1 "github.com/leat-dev/leat/api/duck/v1"
+	"github.com/leat-dev/leat/channel"
+)
+
+// sets are the subscriptions of each Broker and channel. Handlers of the
+// informers change them, in the order of the API, so that they never lag
+// behind the version that they are given to a log with.
+type sets struct {
+	mu      sync.Mutex
+	of      map[key]*set
+	members map[key]*entry // by the Trigger or Subscription
+	// versions are the highest seen, by kind.
+	versions map[string]uint64
+	opened   bool
+}
+
+// set is the subscriptions of one Broker or channel, there or not.
+type set struct {
+	kind    string // of its members
+	entries map[key]*entry
+	ch      channel.Channel // nil while there is no log
+	since   time.Time       // when ch came
+	// applied is the version up to which ch has the set; given says that it
+	// has it from this process.
+	applied uint64
+	given   bool
+	err     error // of the last attempt
+	took    time.Duration
+}
+
+// entry is one member. version is that of the last change that its log must
+// know of.
+type entry struct {
+	k       key
+	m       member
+	version uint64
+	since   time.Time // when it was seen
+}
+
+func newSets() *sets {
+	return &sets{of: map[key]*set{}, members: map[key]*entry{}, versions: map[string]uint64{}}
+}
+
+func (s *sets) set(of key) *set {
+	if s.of[of] == nil {
+		kind := kindSubscription
+		if of.kind == kindBroker {
+			kind = kindTrigger
+		}
+		s.of[of] = &set{kind: kind, entries: map[key]*entry{}}
+	}
+	return s.of[of]
+}
+
+// tidy forgets a set that nobody needs.
+func (s *sets) tidy(of key) {
+	if g := s.of[of]; g != nil && g.ch == nil && len(g.entries) == 0 {
+		delete(s.of, of)
+	}
+}
+
+// see takes up a Trigger or Subscription, nil when it is gone, and gives the
+// sets that have changed.
+func (s *sets) see(k key, version uint64, m *member) (changed []key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.versions[k.kind] = max(s.versions[k.kind], version)
+	old := s.members[k]
+	if old != nil && (m == nil || old.m.of != m.of || old.m.sub.UID != m.sub.UID) {
+		delete(s.members, k)
+		delete(s.set(old.m.of).entries, k)
+		changed = append(changed, old.m.of)
+		s.tidy(old.m.of)
+		old = nil
+	}
+	if m == nil {
+		return changed
+	}
+	if old != nil && same(&old.m.sub, &m.sub) {
+		old.m.sub.Generation = m.sub.Generation
+		return changed
+	}
+	e := &entry{k: k, m: *m, version: version, since: time.Now()}
+	s.members[k] = e
+	s.set(m.of).entries[k] = e
+	if !slices.Contains(changed, m.of) {
+		changed = append(changed, m.of)
+	}
+	return changed
+}
+
+// same says whether a log would see no difference.
+func same(a, b *channel.Subscription) bool {
+	return a.Ordered == b.Ordered && a.Engine == b.Engine && bytes.Equal(a.Filter, b.Filter) &&
+		a.Start.At == b.Start.At && a.Start.Offset == b.Start.Offset && a.Start.Time.Equal(b.Start.Time)
+}
+
+// open says that the sets are whole: from now on they may be given to logs.
+func (s *sets) open() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opened = true
+}
+
+// attach says which log a set belongs to, nil for none, and gives the UID of
+// the one before, if it was another, and whether the set has to be given.
+func (s *sets) attach(of key, ch channel.Channel) (before string, fresh bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ch == nil && s.of[of] == nil {
+		return "", false
+	}
+	g := s.set(of)
+	if g.ch != nil && (ch == nil || g.ch.ID().UID != ch.ID().UID) {
+		before = g.ch.ID().UID
+	}
+	fresh = ch != nil && (g.ch == nil || before != "")
+	if before != "" || fresh {
+		g.applied, g.given, g.err, g.since = 0, false, nil, time.Now()
+	}
+	g.ch = ch
+	s.tidy(of)
+	return before, fresh
+}
+
+// log is the log of a Broker or channel, nil where there is none.
+func (s *sets) log(of key) channel.Channel {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g := s.of[of]; g != nil {
+		return g.ch
+	}
+	return nil
+}
+
+// progress is how far a log has taken up a member.
+type progress struct {
+	ch    channel.Channel // nil: there is no log
+	live  bool            // the log has it, as it is now
+	since time.Time       // of the change that it waits for
+	err   error           // of the last attempt to tell the log
+}
+
+// progress of the member with this UID; a member that is not known is not live.
+func (s *sets) progress(k key, of key, uid string) progress {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.of[of]
+	if g == nil || g.ch == nil {
+		return progress{}
+	}
+	p := progress{ch: g.ch, err: g.err}
+	e := g.entries[k]
+	if e == nil || e.m.sub.UID != uid {
+		return p
+	}
+	p.since = e.since
+	if !g.given || g.applied < e.version {
+		p.since = later(e.since, g.since)
+		return p
+	}
+	p.live, p.err = true, nil
+	for _, part := range g.ch.Partitions() {
+		p.live = p.live && part.Version() >= e.version
+	}
+	return p
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// subscribers is what the status of a channel says of its members; none where
+// there are more than most.
+func (s *sets) subscribers(of key, most int) []duckv1.SubscriberStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.of[of]
+	if g == nil || len(g.entries) > most {
+		return nil
+	}
+	var all []duckv1.SubscriberStatus
+	for _, e := range g.entries {
+		is := duckv1.SubscriberStatus{UID: types.UID(e.m.sub.UID), ObservedGeneration: e.m.sub.Generation, Ready: metav1.ConditionTrue}
+		if !g.given || g.applied < e.version {
+			is.Ready, is.Message = metav1.ConditionUnknown, "the log is being told"
+		}
+		all = append(all, is)
+	}
+	slices.SortFunc(all, func(a, b duckv1.SubscriberStatus) int { return strings.Compare(string(a.UID), string(b.UID)) })
+	return all
+}
+
+// snapshot is a set to be given to its log.
+func (s *sets) snapshot(of key) (ch channel.Channel, version uint64, subs []channel.Subscription) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.of[of]
+	if !s.opened || g == nil || g.ch == nil {
+		return nil, 0, nil
+	}
+	subs = make([]channel.Subscription, 0, len(g.entries))
+	for _, e := range g.entries {
+		subs = append(subs, e.m.sub)
+	}
+	slices.SortFunc(subs, func(a, b channel.Subscription) int { return strings.Compare(a.UID, b.UID) })
+	return g.ch, s.versions[g.kind], subs
+}
+
+// done notes the end of an attempt to give a set to its log, and gives the
+// members that were waiting for it.
+func (s *sets) done(of key, ch channel.Channel, version uint64, took time.Duration, err error) []key {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.of[of]
+	if g == nil || g.ch == nil || g.ch.ID().UID != ch.ID().UID {
+		return nil
+	}
+	g.took = took
+	if err != nil {
+		g.err = err
+		return s.waiting(g, ^uint64(0))
+	}
+	all := s.waiting(g, version)
+	g.err, g.applied, g.given = nil, version, true
+	return all
+}
+
+// waiting are the members that the log does not have yet, up to a version.
+func (s *sets) waiting(g *set, version uint64) []key {
+	var all []key
+	for k, e := range g.entries {
+		if (!g.given || e.version > g.applied) && e.version <= version {
+			all = append(all, k)
+		}
+	}
+	return all
+}
+
+// delay is how long a set waits for further changes: so long that comparing it
+// takes a small part of the time, whatever its size.
+func (s *sets) delay(of key, least, most time.Duration) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.of[of]
+	if g == nil {
+		return least
+	}
+	return min(max(least, 8*g.took), most)
+}
+
+// scheduleFlush has a set given to its log soon.
+func (c *Controller) scheduleFlush(of key) {
+	c.flushes.AddAfter(of, c.sets.delay(of, c.o.Debounce, c.o.MaxDebounce))
+}
+
+// flush gives a set to its log.
+func (c *Controller) flush(ctx context.Context, of key) error {
+	ch, version, subs := c.sets.snapshot(of)
+	if ch == nil {
+		return nil // it is given when there is a log
+	}
+	began := time.Now()
+	err := ch.SetSubscriptions(ctx, version, subs)
+	waiting := c.sets.done(of, ch, version, time.Since(began), err)
+	for _, k := range waiting {
+		c.queue.Add(k)
+	}
+	if of.kind != kindBroker {
+		c.queue.Add(of) // its status lists them
+	}
+	if err != nil {
+		return fmt.Errorf("tell the log of %v its %d subscriptions: %w", of, len(subs), err)
+	}
+	return nil
+}

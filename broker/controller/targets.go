@@ -1,0 +1,116 @@
+package controller
+
+import (
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/leat-dev/leat/api/admission"
+	duckv1 "github.com/leat-dev/leat/api/duck/v1"
+	"github.com/leat-dev/leat/dispatcher"
+)
+
+// targets are what the dispatcher was told. It is told changes only. It may be
+// used from many goroutines at once, but by one at a time for each key.
+type targets struct {
+	d     Dispatcher
+	mu    sync.Mutex
+	known map[key]told
+}
+
+type told struct {
+	log    string // UID of the log that replies go to
+	target dispatcher.Target
+}
+
+func newTargets(d Dispatcher) *targets { return &targets{d: d, known: map[key]told{}} }
+
+// set tells the dispatcher of the target of a Trigger or Subscription; log is
+// the UID of the log that its replies go to.
+func (t *targets) set(k key, log string, target dispatcher.Target) {
+	shown := target
+	shown.Reply = nil // functions cannot be compared; this one changes with the log only
+	t.mu.Lock()
+	was, ok := t.known[k]
+	t.known[k] = told{log, shown}
+	t.mu.Unlock()
+	if ok && was.target.UID != target.UID {
+		t.d.RemoveTarget(was.target.UID)
+	}
+	if !ok || was.log != log || !reflect.DeepEqual(was.target, shown) {
+		t.d.SetTarget(target)
+	}
+}
+
+// remove tells the dispatcher that a target is gone.
+func (t *targets) remove(k key) {
+	t.mu.Lock()
+	was, ok := t.known[k]
+	delete(t.known, k)
+	t.mu.Unlock()
+	if ok {
+		t.d.RemoveTarget(was.target.UID)
+	}
+}
+
+// all are the keys of the targets by UID.
+func (t *targets) all() map[string]key {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make(map[string]key, len(t.known))
+	for k, was := range t.known {
+		all[was.target.UID] = k
+	}
+	return all
+}
+
+// merge gives the delivery that holds: one's own, else that of the Broker or
+// channel, else the default. The dead letter sink is inherited by itself.
+func merge(own, inherited *duckv1.DeliverySpec) *duckv1.DeliverySpec {
+	d := own
+	if d == nil {
+		d = inherited
+	}
+	if d == nil {
+		return admission.DefaultDelivery()
+	}
+	if d.DeadLetterSink == nil && inherited != nil && inherited.DeadLetterSink != nil {
+		d = d.DeepCopy()
+		d.DeadLetterSink = inherited.DeadLetterSink
+	}
+	return d
+}
+
+// policy is a delivery as the dispatcher knows it. What is malformed was
+// refused at admission; where it is there all the same, the default holds.
+func policy(d *duckv1.DeliverySpec) dispatcher.Policy {
+	p := dispatcher.Policy{Backoff: dispatcher.Exponential}
+	if d.Retry != nil {
+		p.Retry = int(*d.Retry)
+	}
+	if d.BackoffPolicy != nil && *d.BackoffPolicy == duckv1.BackoffLinear {
+		p.Backoff = dispatcher.Linear
+	}
+	p.Delay = duration(d.BackoffDelay)
+	p.MaxDelay = duration(d.BackoffMax)
+	p.Timeout = duration(d.Timeout)
+	if d.RetryAfterMax != nil {
+		if v, err := duckv1.ParseDuration(*d.RetryAfterMax); err == nil {
+			p.RetryAfterMax = &v
+		}
+	}
+	p.Jitter = d.Jitter != nil && *d.Jitter
+	return p
+}
+
+// duration is 0 where none is given, and a nanosecond where it is given as 0.
+func duration(s *string) time.Duration {
+	if s == nil {
+		return 0
+	}
+	d, err := duckv1.ParseDuration(*s)
+	if err != nil || d < 0 {
+		return 0
+	}
+	return max(d, 1)
+}

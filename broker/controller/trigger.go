@@ -1,0 +1,137 @@
+package controller
+
+import (
+	"context"
+	"time"
+
+	"github.com/leat-dev/leat/api/admission"
+	"github.com/leat-dev/leat/api/annotations"
+	duckv1 "github.com/leat-dev/leat/api/duck/v1"
+	"github.com/leat-dev/leat/api/event"
+	eventingv1 "github.com/leat-dev/leat/api/eventing/v1"
+	"github.com/leat-dev/leat/channel"
+	"github.com/leat-dev/leat/dispatcher"
+)
+
+// conditionDelivering is of a Trigger or Subscription whose deliveries have
+// paused; it is there only then, and does not count for Ready.
+const conditionDelivering = "Delivering"
+
+// reconcileTrigger makes a Trigger what is asked for.
+func (c *Controller) reconcileTrigger(ctx context.Context, k key) error {
+	was := get[*eventingv1.Trigger](c.caches, k)
+	if was == nil {
+		c.targets.remove(k)
+		c.refs.set(k, nil)
+		return nil
+	}
+	t := was.DeepCopy()
+	r := c.resolver(t.Namespace)
+	namespace, name := t.BrokerKey()
+	of := key{kindBroker, namespace, name}
+	r.refs[of.object()] = true
+	broker, exists := c.owner(of)
+	var inherited *duckv1.DeliverySpec
+	if exists {
+		inherited = broker.delivery
+	}
+	delivery := merge(t.Spec.Delivery, inherited)
+
+	subscriber, unresolved := r.destination(ctx, &t.Spec.Subscriber)
+	sink, sinkProblem := r.deadLetterSink(ctx, delivery)
+	dependency := r.dependency(ctx, t)
+	c.refs.set(k, r.refs)
+
+	progress := c.sets.progress(k, of, string(t.UID))
+	settings, _ := annotations.ParseDelivery(t.Annotations, c.o.Limits)
+	if ch := progress.ch; ch != nil {
+		c.targets.set(k, ch.ID().UID, dispatcher.Target{
+			UID: string(t.UID), Kind: kindTrigger, Namespace: t.Namespace, Name: t.Name, Channel: name,
+			URL: subscriber, DeadLetterURL: sink, Delivery: policy(delivery),
+			Reply: func(ctx context.Context, original *dispatcher.Original, reply *event.Event) error {
+				return c.o.AcceptReply(ctx, ch, original, reply)
+			},
+			MaxInFlight: settings.MaxInFlight, MaxWaiting: settings.MaxWaiting,
+		})
+	} else {
+		c.targets.remove(k)
+	}
+
+	var conds conditions
+	switch {
+	case !exists:
+		conds.no(eventingv1.TriggerBrokerReady, problemf("BrokerNotFound", "Broker %s/%s not found: create it, or delete this Trigger and name another", namespace, name))
+	case progress.ch == nil:
+		conds.no(eventingv1.TriggerBrokerReady, problemf("BrokerNotReady", "Broker %s/%s is not ready: see its conditions", namespace, name))
+	default:
+		conds.yes(eventingv1.TriggerBrokerReady)
+	}
+	conds.check(eventingv1.TriggerDependencyReady, dependency)
+	conds.check(eventingv1.TriggerSubscriberResolved, unresolved.of("subscriber"))
+	conds.deadLetterSink(eventingv1.TriggerDeadLetterSinkResolved, delivery, sinkProblem)
+	settling := c.subscribed(&conds, eventingv1.TriggerSubscriptionReady, of, progress, settings.Start)
+	if settling && len(conds.failing()) == 0 {
+		c.queue.AddAfter(k, c.o.Settle)
+		return nil
+	}
+	c.paused(&conds, string(t.UID))
+	t.Status.SubscriberURI = subscriber
+	t.Status.DeadLetterSinkURI = sink
+	t.Status.ObservedGeneration = t.Generation
+	t.Status.SetConditions(c.now(), conds...)
+	return writeStatus(ctx, c, kindTrigger, t, &was.Status, &t.Status)
+}
+
+// failing are the conditions that are false.
+func (c conditions) failing() (all []string) {
+	for _, is := range c {
+		if is.Status == "False" {
+			all = append(all, is.Type)
+		}
+	}
+	return all
+}
+
+// subscribed says whether the log has a Trigger or Subscription. It is
+// settling while the log is being told and is likely to have it in no time.
+func (c *Controller) subscribed(conds *conditions, kind string, of key, p progress, start annotations.Start) (settling bool) {
+	switch {
+	case p.ch == nil:
+		conds.unknown(kind, problemf("NoLog", "there is no log yet for %s", of))
+	case p.err != nil:
+		conds.no(kind, problemf("LogUnavailable", "the log of %s could not be told: %v; it is tried again", of, p.err))
+	case !p.live:
+		conds.unknown(kind, problemf("Subscribing", "the log of %s is being told", of))
+		return time.Since(p.since) < c.o.Settle
+	case start.At == "offset" && partitions(p.ch) > 1:
+		conds.no(kind, problemf("InvalidStartFrom", "%s=%d: an offset says where to start in one partition, but %s has %d: give a time",
+			annotations.StartFrom, start.Offset, of, partitions(p.ch)))
+	default:
+		conds.yes(kind)
+	}
+	return false
+}
+
+func partitions(ch channel.Channel) int { return len(ch.Partitions()) }
+
+// paused says that the deliveries have paused.
+func (c *Controller) paused(conds *conditions, uid string) {
+	if p, ok := c.pauses.get(uid); ok {
+		conds.add(conditionDelivering, "False", p.reason, p.message)
+		(*conds)[len(*conds)-1].Severity = duckv1.SeverityWarning
+	}
+}
+
+// dependency says what the object that a Trigger depends on lacks.
+func (r *resolver) dependency(ctx context.Context, t *eventingv1.Trigger) *problem {
+	ref, err := admission.Dependency(t)
+	if err != nil {
+		return problemf("InvalidDependency", "annotation %s: %v", eventingv1.DependencyAnnotation, err)
+	}
+	if ref == nil {
+		return nil
+	}
+	o := r.name(ref)
+	r.refs[o] = true
+	return r.c.foreign.ready(ctx, o, ref.APIVersion).of("dependency")
+}
