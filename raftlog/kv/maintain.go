@@ -17,9 +17,9 @@ const expireBatch = 512
 
 // maintain proposes the deletion of expired keys and the compaction of the
 // history until ctx ends. Only the leader's proposals come through.
-func (s *Store) maintain(ctx context.Context, p Proposer) {
+func (s *Store) maintain(ctx context.Context, p Proposer, begun time.Time) {
 	clock := s.o.Clock
-	compact := clock.Now().Add(s.o.CompactEvery)
+	compact := begun.Add(s.o.CompactEvery)
 	var lastExpiry time.Time
 	for {
 		now := clock.Now()

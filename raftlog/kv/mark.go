@@ -15,8 +15,9 @@ type mark struct {
 	// database open. What a killed process wrote is whole within the same boot:
 	// the page cache outlives it.
 	Boot string `json:"boot"`
-	// Clean: the database was closed, and is whole whatever came after.
-	Clean bool `json:"clean"`
+	// Files is set when the database was closed: it is then whole, whatever came
+	// after, if its files are still the same.
+	Files fileSums `json:"files,omitempty"`
 }
 
 func bootID() string {

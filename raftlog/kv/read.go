@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"os"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -94,6 +95,9 @@ func (s *Store) view(rev uint64, read func(txn *badger.Txn, rev uint64) error) (
 		s.mu.Lock()
 		gone := s.readable(at)
 		s.mu.Unlock()
+		if errors.Is(err, errRecord) {
+			s.damaged(err)
+		}
 		if gone == nil {
 			return at, err
 		}
@@ -101,6 +105,15 @@ func (s *Store) view(rev uint64, read func(txn *badger.Txn, rev uint64) error) (
 			return now, gone
 		}
 	}
+}
+
+// damaged ends the store's use over what a read found. The next start rebuilds
+// the database.
+func (s *Store) damaged(err error) {
+	if derr := dropMark(s.o.Dir); derr != nil && !errors.Is(derr, os.ErrNotExist) {
+		err = fmt.Errorf("%w (remove %s to have it rebuilt: %w)", err, s.o.Dir, derr)
+	}
+	s.fail(err)
 }
 
 // readable tells whether a revision can be read. The caller holds mu.

@@ -51,17 +51,23 @@ func parseExpiryKey(b []byte) (expiry int64, key string, ok bool) {
 }
 
 func encodeData(value []byte, expiry int64) []byte {
-	b := make([]byte, 0, 1+binary.MaxVarintLen64+len(value))
-	b = append(b, recordVersion)
+	b := make([]byte, 5, 5+binary.MaxVarintLen64+len(value))
+	b[0] = recordVersion
 	b = binary.AppendUvarint(b, uint64(expiry))
-	return append(b, value...)
+	b = append(b, value...)
+	binary.LittleEndian.PutUint32(b[1:], crc32.Checksum(b[5:], castagnoli))
+	return b
 }
 
 // decodeData returns a value that aliases b.
 func decodeData(b []byte) (value []byte, expiry int64, err error) {
 	d := fields{b: b}
-	if d.byte() != recordVersion {
+	version, sum := d.byte(), d.uint32()
+	if d.bad || version != recordVersion {
 		return nil, 0, fmt.Errorf("data %w", errRecord)
+	}
+	if crc32.Checksum(d.b, castagnoli) != sum {
+		return nil, 0, fmt.Errorf("data %w: its checksum does not match", errRecord)
 	}
 	expiry = int64(d.uvarint())
 	if d.bad {

@@ -78,14 +78,14 @@ func (s *Store) openOrWipe() error {
 	case errors.Is(err, os.ErrNotExist):
 	case err != nil:
 		s.o.Logger.Warn("rebuilding resources: the mark of the last run cannot be read", "dir", s.o.Dir, "error", err)
-	case !m.Clean && (m.Boot == "" || m.Boot != s.o.BootID):
+	case m.Files == nil && (m.Boot == "" || m.Boot != s.o.BootID):
 		s.o.Logger.Warn("rebuilding resources: the machine went down without closing them", "dir", s.o.Dir)
 	default:
 		// From here on the database may change, so the mark must not say closed.
 		if err := writeMark(s.o.Dir, mark{Boot: s.o.BootID}); err != nil {
 			return err
 		}
-		err := s.openExisting(!m.Clean)
+		err := s.openExisting(m.Files)
 		if err == nil {
 			return nil
 		}
@@ -97,20 +97,32 @@ func (s *Store) openOrWipe() error {
 	return writeMark(s.o.Dir, mark{Boot: s.o.BootID})
 }
 
-func (s *Store) openExisting(verify bool) (err error) {
-	// A damaged file may also make badger panic; it is then as good as absent.
+// openExisting opens a database whose files should be those of a closed one,
+// or, with no sums, whole in the page cache.
+func (s *Store) openExisting(sums fileSums) (err error) {
+	o := badgerOptions(s.path, s.o.Logger)
+	if sums != nil {
+		err = sums.compare(s.path)
+	} else {
+		err = checkTables(s.path, o)
+	}
+	if err != nil {
+		return err
+	}
+	// What is not checked above may still make badger panic; the database is
+	// then as good as absent.
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("open: %v", p)
 		}
 	}()
-	db, err := badger.OpenManaged(badgerOptions(s.path, s.o.Logger))
+	db, err := badger.OpenManaged(o)
 	if err != nil {
 		return err
 	}
 	s.db = db
 	m, err := s.readMeta()
-	if err == nil && verify {
+	if err == nil && sums == nil {
 		err = s.verify(m)
 	}
 	if err != nil {
@@ -164,7 +176,8 @@ func badgerOptions(dir string, logger *slog.Logger) badger.Options {
 	o.BlockCacheSize = 0
 	o.MetricsEnabled = false
 	o.ValueLogFileSize = 1 << 20 // unused; its file is allocated anyway
-	o.ChecksumVerificationMode = options.OnTableRead
+	// Tables are checked before they are opened, and values carry a checksum.
+	o.ChecksumVerificationMode = options.NoVerification
 	return o
 }
 
@@ -194,7 +207,8 @@ func (s *Store) Bind(p Proposer) {
 		return
 	}
 	s.proposer, s.stop = p, stop
-	s.wg.Go(func() { s.maintain(ctx, p) })
+	begun := s.o.Clock.Now()
+	s.wg.Go(func() { s.maintain(ctx, p, begun) })
 }
 
 // Close ends all watches, waits for readers and closes the database. The group
@@ -227,12 +241,20 @@ func (s *Store) Close() error {
 	err = errors.Join(err, s.db.Close())
 	s.db = nil
 	if err == nil && s.failed == nil {
-		err = writeMark(s.o.Dir, mark{Boot: s.o.BootID, Clean: true})
+		err = s.markClosed()
 	}
 	if err != nil {
 		return fmt.Errorf("close key-value store in %s: %w", s.o.Dir, err)
 	}
 	return nil
+}
+
+func (s *Store) markClosed() error {
+	sums, err := sumFiles(s.path)
+	if err != nil {
+		return err
+	}
+	return writeMark(s.o.Dir, mark{Boot: s.o.BootID, Files: sums})
 }
 
 // writeMeta records how far the state has come.

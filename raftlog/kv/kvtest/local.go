@@ -53,6 +53,14 @@ func (l *Log) Entries() []*raftlog.Entry {
 	return append([]*raftlog.Entry(nil), l.entries...)
 }
 
+// Append adds an entry of another log, without applying it.
+func (l *Log) Append(e *raftlog.Entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.entries = append(l.entries, e)
+	l.term = max(l.term, e.Term-1)
+}
+
 // Reopen gives the log to another machine, in a new term, as a restart would,
 // and applies the entries after an index to it.
 func (l *Log) Reopen(m raftlog.Machine, after uint64) {
