@@ -50,7 +50,8 @@ type Event struct {
 	// Data is the payload as it is delivered in binary mode; nil when absent.
 	Data []byte
 	// PassThrough are headers that came with the event and go on to its
-	// subscribers. They are no attributes: filters do not see them.
+	// subscribers. They are no attributes: filters do not see them. Events of a
+	// batch share them.
 	PassThrough []Header
 }
 
@@ -70,35 +71,29 @@ func BooleanValue(b bool) Value {
 	return Value{Kind: Boolean, Str: "false"}
 }
 
-// core returns the place of a core attribute; nil for any other name.
-func (e *Event) core(name string) *string {
-	switch name {
-	case "id":
-		return &e.ID
-	case "source":
-		return &e.Source
-	case "type":
-		return &e.Type
-	case "subject":
-		return &e.Subject
-	case "time":
-		return &e.Time
-	case "datacontenttype":
-		return &e.DataContentType
-	case "dataschema":
-		return &e.DataSchema
+// normal is the value with Str and Int in agreement, whoever made it.
+func (v Value) normal() Value {
+	switch v.Kind {
+	case String:
+		return v
+	case Integer:
+		return IntegerValue(v.Int)
+	case Boolean:
+		return BooleanValue(v.Int != 0)
 	}
-	return nil
+	return Value{Str: v.Str}
 }
 
 // Attribute returns a core attribute (specversion is always "1.0") or an
 // extension, and whether it is present.
 func (e *Event) Attribute(name string) (Value, bool) {
-	if p := e.core(name); p != nil {
-		return Value{Str: *p}, *p != ""
-	}
-	if name == "specversion" {
+	switch core := coreOf(name); core {
+	case noCore:
+	case coreSpecVersion:
 		return Value{Str: "1.0"}, true
+	default:
+		s := *coreOrder(e)[core]
+		return Value{Str: s}, s != ""
 	}
 	i, ok := e.find(name)
 	if !ok {
@@ -113,6 +108,7 @@ func (e *Event) find(name string) (int, bool) {
 
 // SetExtension sets an extension attribute.
 func (e *Event) SetExtension(name string, v Value) {
+	v = v.normal()
 	i, ok := e.find(name)
 	if ok {
 		e.Extensions[i].Value = v
@@ -128,8 +124,8 @@ func (e *Event) DeleteExtension(name string) {
 	}
 }
 
-// Clone copies an event, so that its attributes can be changed. The data is
-// shared: it is never changed in place.
+// Clone copies an event, so that its attributes can be changed. The data and
+// the pass-through headers are shared: they are never changed in place.
 func (e *Event) Clone() *Event {
 	c := *e
 	c.Extensions = slices.Clone(e.Extensions)

@@ -1,11 +1,7 @@
 package event
 
 import (
-	"bytes"
-	"encoding/base64"
-	"encoding/json"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -13,127 +9,255 @@ import (
 
 // fromJSON reads an event in the JSON format. Data that is JSON is kept byte
 // for byte.
-func fromJSON(body []byte, l Limits) (*Event, error) {
-	if !utf8.Valid(body) {
-		return nil, wrong("", "the JSON is not UTF-8")
-	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, wrong("", "an event must be a JSON object")
-	}
-	b := newBuilder()
-	var data, encoded json.RawMessage
-	for d.More() {
-		t, err := d.Token()
-		if err != nil {
-			return nil, syntaxError(err, d.InputOffset())
-		}
-		name, _ := t.(string) // the decoder takes nothing else for a name
-		var raw json.RawMessage
-		if err := d.Decode(&raw); err != nil {
-			return nil, syntaxError(err, d.InputOffset())
-		}
-		switch name {
-		case "data", "data_base64":
-			to := &data
-			if name == "data_base64" {
-				to = &encoded
-			}
-			if *to != nil {
-				return nil, wrong(name, "is given more than once")
-			}
-			*to = slices.Clone(raw)
-			continue
-		}
-		if string(raw) == "null" {
-			continue // absent
-		}
-		v, failed := attributeValue(name, raw)
-		if failed == nil {
-			failed = b.set(name, v, l)
-		}
-		if failed != nil {
-			return nil, failed
-		}
-	}
-	if _, err := d.Token(); err != nil {
-		return nil, syntaxError(err, d.InputOffset())
-	}
-	if err := atEnd(d); err != nil {
+func fromJSON(body []byte, l *Limits) (*Event, *FormatError) {
+	if err := checkUTF8(body); err != nil {
 		return nil, err
 	}
-	return b.withData(data, encoded, l)
-}
-
-func attributeValue(name string, raw json.RawMessage) (Value, *FormatError) {
-	switch raw[0] {
-	case '"':
-		var s string
-		if err := json.Unmarshal(raw, &s); err != nil {
-			return Value{}, wrong(clip(name), "the string does not parse: %v", err)
-		}
-		return Value{Str: s}, nil
-	case 't', 'f':
-		return BooleanValue(raw[0] == 't'), nil
-	case '{', '[':
-		return Value{}, wrong(clip(name), "must be a string, an integer or a boolean: attributes do not nest")
-	}
-	n, err := strconv.ParseInt(string(raw), 10, 64)
-	if err != nil || n < math.MinInt32 || n > math.MaxInt32 {
-		return Value{}, wrong(clip(name), "the number %s must be an integer from %d to %d; send others as strings", clip(string(raw)), math.MinInt32, math.MaxInt32)
-	}
-	return IntegerValue(int32(n)), nil
-}
-
-// withData sets the data and finishes the event.
-func (b *builder) withData(data, encoded json.RawMessage, l Limits) (*Event, error) {
-	hasData := data != nil && string(data) != "null"
-	hasEncoded := encoded != nil && string(encoded) != "null"
-	if hasData && hasEncoded {
-		return nil, wrong("data_base64", "excludes data: send one of the two")
-	}
-	e, failed := b.finish(l)
-	if failed != nil {
-		return nil, failed
-	}
-	switch {
-	case hasEncoded:
-		var s string
-		if err := json.Unmarshal(encoded, &s); err != nil {
-			return nil, wrong("data_base64", "must be a string of base64")
-		}
-		e.Data, failed = decodeBase64([]byte(s))
-	case hasData && b.encoding != "":
-		var s string
-		if err := json.Unmarshal(data, &s); err != nil {
-			return nil, wrong("data", "must be a string of base64, as datacontentencoding says")
-		}
-		e.Data, failed = decodeBase64([]byte(s))
-	case hasData:
-		e.Data = data
-		var s string
-		if !IsJSON(e.DataContentType) && data[0] == '"' && json.Unmarshal(data, &s) == nil {
-			e.Data = []byte(s)
-		} else if e.DataContentType == "" {
-			e.DataContentType = "application/json" // what the JSON format implies
-		}
-	}
-	if failed == nil {
-		failed = e.validate(l)
-	}
-	if failed != nil {
-		return nil, failed
-	}
-	return e, nil
-}
-
-func decodeBase64(b []byte) ([]byte, *FormatError) {
-	out := make([]byte, base64.StdEncoding.DecodedLen(len(b)))
-	n, err := base64.StdEncoding.Strict().Decode(out, b)
+	s := scanner{b: body, maxDepth: l.MaxDepth}
+	e, bad, err := s.event(l)
 	if err != nil {
-		return nil, wrong("data", "the base64 does not decode: %v", err)
+		return nil, err
 	}
-	return out[:n:n], nil
+	if err := s.end(); err != nil {
+		return nil, err
+	}
+	return e, bad
+}
+
+// fromBatch reads a JSON array of events: all, or none. A batch that is no
+// JSON is a *FormatError.
+func fromBatch(body []byte, l *Limits) ([]*Event, error) {
+	if err := checkUTF8(body); err != nil {
+		return nil, err
+	}
+	s := scanner{b: body, maxDepth: l.MaxDepth}
+	if s.peek() != '[' {
+		return nil, wrong("", "a batch must be a JSON array of events")
+	}
+	s.i++
+	var events []*Event
+	var bad BatchError
+	for i := 0; i > 0 || s.peek() != ']'; i++ {
+		if i == l.MaxBatchEvents {
+			return nil, &FormatError{Index: -1, TooLarge: true, Reason: "the batch has more events than the limit of " + strconv.Itoa(l.MaxBatchEvents)}
+		}
+		e, wrong, err := s.event(l)
+		if err != nil {
+			return nil, err
+		}
+		if wrong != nil {
+			wrong.Index = i
+			bad = append(bad, wrong)
+		} else {
+			events = append(events, e)
+		}
+		if s.peek() != ',' {
+			break
+		}
+		s.i++
+	}
+	if err := s.take(']', "a comma or ]"); err != nil {
+		return nil, err
+	}
+	if err := s.end(); err != nil {
+		return nil, err
+	}
+	if len(bad) > 0 {
+		return nil, bad
+	}
+	return events, nil
+}
+
+func checkUTF8(body []byte) *FormatError {
+	if utf8.Valid(body) {
+		return nil
+	}
+	i := 0
+	for {
+		r, n := utf8.DecodeRune(body[i:])
+		if r == utf8.RuneError && n <= 1 {
+			return wrong("", "byte %d is not UTF-8, as JSON must be", i)
+		}
+		i += n
+	}
+}
+
+func (s *scanner) end() *FormatError {
+	if s.peek(); s.i < len(s.b) {
+		return wrong("", "something follows the JSON at byte %d: send one value", s.i)
+	}
+	return nil
+}
+
+// event reads one event. It tells what is wrong with the event (bad; the
+// scanner then stands behind it) from what is wrong with the JSON (err).
+func (s *scanner) event(l *Limits) (e *Event, bad, err *FormatError) {
+	if s.peek() != '{' {
+		if _, err := s.value(); err != nil {
+			return nil, nil, err
+		}
+		return nil, wrong("", "an event must be a JSON object"), nil
+	}
+	s.i++
+	m := members{builder: builder{e: &Event{Extensions: make([]Extension, 0, 4)}}}
+	for first := true; first && s.peek() != '}' || !first; first = false {
+		name, value, err := s.member()
+		if err != nil {
+			return nil, nil, err
+		}
+		if bad == nil {
+			bad = m.take(name, value, l)
+		}
+		if s.peek() != ',' {
+			break
+		}
+		s.i++
+	}
+	if err := s.take('}', "a comma or }"); err != nil {
+		return nil, nil, err
+	}
+	if bad == nil {
+		e, bad = m.finish(l)
+	}
+	return e, bad, nil
+}
+
+// member reads a name and its value.
+func (s *scanner) member() (name, value []byte, err *FormatError) {
+	start := s.i
+	name, escaped, err := s.text()
+	if err != nil {
+		return nil, nil, err
+	}
+	if escaped {
+		var ok bool
+		if name, ok = unescape(name); !ok {
+			s.i = start
+			return nil, nil, s.syntax("the name holds half of a surrogate pair")
+		}
+	}
+	if err := s.take(':', "a colon"); err != nil {
+		return nil, nil, err
+	}
+	value, err = s.value()
+	return name, value, err
+}
+
+// members are those of an event's JSON object.
+type members struct {
+	builder
+	data, encoded []byte // as they stand there; nil: absent
+}
+
+func (m *members) take(name, value []byte, l *Limits) *FormatError {
+	switch string(name) {
+	case "data":
+		if m.data != nil {
+			return twice("data")
+		}
+		m.data = value
+		return nil
+	case "data_base64":
+		if m.encoded != nil {
+			return twice("data_base64")
+		}
+		m.encoded = value
+		return nil
+	}
+	var v Value
+	switch value[0] {
+	case '"':
+		s, err := unquoteJSON(string(name), value)
+		if err != nil {
+			return err
+		}
+		v.Str = string(s)
+	case 't', 'f':
+		v = BooleanValue(value[0] == 't')
+	case 'n':
+		return nil // null is the same as absent
+	case '{', '[':
+		return wrong(clip(string(name)), "must be a string, an integer or a boolean: attributes do not nest")
+	default:
+		n, err := strconv.ParseInt(string(value), 10, 32)
+		if err != nil {
+			return wrong(clip(string(name)), "the number %s must be an integer from %d to %d, written without fraction or exponent; send others as strings", clip(string(value)), math.MinInt32, math.MaxInt32)
+		}
+		v = IntegerValue(int32(n))
+	}
+	return m.set(string(name), v, l)
+}
+
+// unquoteJSON is the string that a JSON string, quotes included, stands for.
+func unquoteJSON(name string, value []byte) ([]byte, *FormatError) {
+	s := value[1 : len(value)-1]
+	if len(s) == plain(s) {
+		return s, nil
+	}
+	s, ok := unescape(s)
+	if !ok {
+		return nil, wrong(clip(name), "holds half of a surrogate pair, which is no character")
+	}
+	return s, nil
+}
+
+// finish sets the data, and checks the whole.
+func (m *members) finish(l *Limits) (*Event, *FormatError) {
+	if err := m.attributes(); err != nil {
+		return nil, err
+	}
+	null := func(v []byte) bool { return v == nil || v[0] == 'n' }
+	var err *FormatError
+	switch {
+	case !null(m.data) && !null(m.encoded):
+		return nil, wrong("data_base64", "excludes data: send one of the two")
+	case !null(m.encoded) && m.specVersion != "1.0":
+		return nil, wrong("data_base64", "is no member of specversion 0.3: send data, and base64 as the datacontentencoding")
+	case !null(m.encoded):
+		m.e.Data, err = m.decode("data_base64", m.encoded)
+	case m.base64 && !null(m.data):
+		m.e.Data, err = m.decode("data", m.data)
+	case m.base64:
+	case !null(m.data), m.data != nil && m.encoded == nil: // null is a JSON payload too
+		err = m.plainData()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m.e, m.e.validate(l)
+}
+
+func (m *members) decode(name string, value []byte) ([]byte, *FormatError) {
+	if value[0] != '"' {
+		return nil, wrong(name, "must be a string of base64")
+	}
+	s, err := unquoteJSON(name, value)
+	if err != nil {
+		return nil, err
+	}
+	return decodeBase64(name, s)
+}
+
+// plainData takes the member data: JSON as it stands there, and for any other
+// content type the string's content. A value of another content type that is
+// no string can only mean its JSON.
+func (m *members) plainData() *FormatError {
+	contentType := m.e.DataContentType
+	m.e.Data = m.data[:len(m.data):len(m.data)]
+	switch {
+	case contentType == "":
+		m.e.DataContentType = "application/json" // what the JSON format implies
+	case IsJSON(contentType):
+	case m.data[0] == 'n':
+		m.e.Data = nil
+	case m.data[0] == '"':
+		s, err := unquoteJSON("data", m.data)
+		if err != nil {
+			return err
+		}
+		m.e.Data = s[:len(s):len(s)]
+	}
+	return nil
 }
 
 // IsJSON says whether a content type declares JSON; an absent one does.
@@ -142,88 +266,10 @@ func IsJSON(contentType string) bool {
 		return true
 	}
 	media, _, _ := strings.Cut(contentType, ";")
-	media = strings.ToLower(strings.TrimSpace(media))
-	return strings.HasSuffix(media, "/json") || strings.HasSuffix(media, "+json")
-}
-
-// MarshalJSON writes the event in the JSON format.
-func (e *Event) MarshalJSON() ([]byte, error) {
-	b := append(make([]byte, 0, len(e.Data)+512), `{"specversion":"1.0"`...)
-	for _, name := range []string{"id", "source", "type", "subject", "time", "datacontenttype", "dataschema"} {
-		if v := *e.core(name); v != "" {
-			b = appendMember(b, name, v)
-		}
+	media = strings.TrimSpace(media)
+	if len(media) < 5 {
+		return false
 	}
-	for _, x := range e.Extensions {
-		if x.Value.Kind == String {
-			b = appendMember(b, x.Name, x.Value.Str)
-			continue
-		}
-		b = append(b, `,"`+x.Name+`":`+x.Value.Str...)
-	}
-	switch {
-	case e.Data == nil:
-	case IsJSON(e.DataContentType) && json.Valid(e.Data):
-		b = append(append(b, `,"data":`...), e.Data...)
-	case !IsJSON(e.DataContentType) && utf8.Valid(e.Data):
-		b = appendMember(b, "data", string(e.Data))
-	default:
-		b = append(b, `,"data_base64":"`...)
-		b = base64.StdEncoding.AppendEncode(b, e.Data)
-		b = append(b, '"')
-	}
-	return append(b, '}'), nil
-}
-
-func appendMember(b []byte, name, value string) []byte {
-	b = append(b, `,"`+name+`":`...)
-	s, err := json.Marshal(value)
-	if err != nil { // a string always marshals
-		s = []byte(`""`)
-	}
-	return append(b, s...)
-}
-
-// AppendBinary appends the headers of the event in binary mode; its body is
-// Data. Attribute values are percent-encoded where they must be.
-func (e *Event) AppendBinary(dst []Header) []Header {
-	dst = append(dst, Header{"Ce-Specversion", "1.0"})
-	for _, a := range [...]struct{ name, value string }{
-		{"Ce-Id", e.ID}, {"Ce-Source", e.Source}, {"Ce-Type", e.Type}, {"Ce-Subject", e.Subject},
-		{"Ce-Time", e.Time}, {"Ce-Dataschema", e.DataSchema},
-	} {
-		if a.value != "" {
-			dst = append(dst, Header{a.name, encodeHeader(a.value)})
-		}
-	}
-	for _, x := range e.Extensions {
-		dst = append(dst, Header{"Ce-" + strings.ToUpper(x.Name[:1]) + x.Name[1:], encodeHeader(x.Value.Str)})
-	}
-	if e.DataContentType != "" {
-		dst = append(dst, Header{"Content-Type", e.DataContentType})
-	}
-	return append(dst, e.PassThrough...)
-}
-
-// encodeHeader percent-encodes what a header's value must not hold: space,
-// double quote, percent, and all that is not printable ASCII.
-func encodeHeader(s string) string {
-	plain := func(c byte) bool { return c > 0x20 && c < 0x7f && c != '"' && c != '%' }
-	i := 0
-	for i < len(s) && plain(s[i]) {
-		i++
-	}
-	if i == len(s) {
-		return s
-	}
-	const hex = "0123456789ABCDEF"
-	b := append(make([]byte, 0, len(s)+16), s[:i]...)
-	for ; i < len(s); i++ {
-		if c := s[i]; plain(c) {
-			b = append(b, c)
-		} else {
-			b = append(b, '%', hex[c>>4], hex[c&15])
-		}
-	}
-	return string(b)
+	end := media[len(media)-5:]
+	return strings.EqualFold(end, "/json") || strings.EqualFold(end, "+json")
 }

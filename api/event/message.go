@@ -1,14 +1,8 @@
 package event
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"mime"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -37,52 +31,55 @@ const (
 	BatchType      = "application/cloudevents-batch+json"
 )
 
-// FromMessage reads the events of a message. Data aliases body in binary mode.
-// The error is a *FormatError, or a BatchError for a batch of which events are
-// bad: then there are no events at all.
+// FromMessage reads the events of a message. The error is a *FormatError, or a
+// BatchError that says which events of a batch are bad: then there are no
+// events at all. Data aliases body wherever it stands there as it is.
 func FromMessage(h Headers, body []byte, l Limits) ([]*Event, Mode, error) {
 	l = l.WithDefaults()
-	mode, err := modeOf(h.Get("Content-Type"))
-	if err != nil {
-		return nil, mode, err
+	mode, bad := ModeOf(h.Get("Content-Type"))
+	if bad != nil {
+		return nil, mode, bad
 	}
-	pass, err := passThrough(h, l)
-	if err != nil {
-		return nil, mode, err
+	pass, bad := passThrough(h, &l)
+	if bad != nil {
+		return nil, mode, bad
 	}
-	var events []*Event
-	switch mode {
-	case Binary:
-		e, err := fromBinary(h, body, l)
+	if mode == Batch {
+		events, err := fromBatch(body, &l)
 		if err != nil {
 			return nil, mode, err
 		}
-		events = []*Event{e}
-	case Structured:
-		e, err := fromJSON(body, l)
-		if err != nil {
-			return nil, mode, err
+		for _, e := range events {
+			e.PassThrough = pass
 		}
-		events = []*Event{e}
-	case Batch:
-		var failed error
-		if events, failed = fromBatch(body, l); failed != nil {
-			return nil, mode, failed
-		}
+		return events, mode, nil
 	}
-	for _, e := range events {
-		e.PassThrough = pass
+	var e *Event
+	if mode == Binary {
+		e, bad = fromBinary(h, body, &l)
+	} else {
+		e, bad = fromJSON(body, &l)
 	}
-	return events, mode, nil
+	if bad != nil {
+		return nil, mode, bad
+	}
+	e.PassThrough = pass
+	return []*Event{e}, mode, nil
 }
 
-func modeOf(contentType string) (Mode, error) {
-	media, parameters, _ := strings.Cut(contentType, ";")
-	media = strings.ToLower(strings.TrimSpace(media))
-	if !strings.HasPrefix(media, "application/cloudevents") {
+// ModeOf is the mode of a message with this content type. What says that it is
+// an event format, but is none that is known, is a *FormatError.
+func ModeOf(contentType string) (Mode, *FormatError) {
+	const prefix = "application/cloudevents"
+	if len(contentType) > 0 && contentType[0] == ' ' {
+		contentType = strings.TrimSpace(contentType)
+	}
+	if !hasPrefixFold(contentType, prefix) {
 		return Binary, nil
 	}
-	if parameters != "" {
+	media, parameters, _ := strings.Cut(contentType, ";")
+	media = strings.ToLower(strings.TrimSpace(media))
+	if strings.TrimSpace(parameters) != "" {
 		_, p, err := mime.ParseMediaType(contentType)
 		if err != nil {
 			return Binary, wrong("Content-Type", "%q does not parse: %v", clip(contentType), err)
@@ -109,167 +106,100 @@ func hasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
-func passThrough(h Headers, l Limits) ([]Header, error) {
+func passThrough(h Headers, l *Limits) ([]Header, *FormatError) {
 	var out []Header
+	var bad *FormatError
 	size := 0
-	var bad error
 	h.Each(func(name, value string) {
-		if !IsPassThrough(name) {
+		if bad != nil || !IsPassThrough(name) {
 			return
 		}
-		if strings.ContainsFunc(value, func(r rune) bool { return r < 0x20 && r != '\t' || r == 0x7f || r == utf8.RuneError }) {
-			bad = wrong(clip(name), "the header's value holds a character that is not allowed")
+		if i := strings.IndexFunc(value, notInHeader); i >= 0 {
+			bad = wrong(clip(name), "byte %d of the header's value is a control character or not UTF-8", i)
 			return
 		}
-		size += len(name) + len(value)
+		if size += len(name) + len(value); size > l.MaxPassThrough {
+			bad = wrong(clip(name), "the headers that are passed through (x-request-id, knative-*, x-b3-*) have more bytes than the limit of %d", l.MaxPassThrough)
+			return
+		}
 		out = append(out, Header{name, value})
 	})
-	if size > l.MaxPassThrough {
-		bad = &FormatError{Index: -1, TooLarge: true, Reason: fmt.Sprintf("%d bytes of headers to pass through are more than the limit of %d", size, l.MaxPassThrough)}
-	}
-	slices.SortFunc(out, func(a, b Header) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(out, func(a, b Header) int { return strings.Compare(a.Name, b.Name) })
 	return out, bad
 }
 
-// builder collects the attributes of one event, of either specversion.
-type builder struct {
-	e           *Event
-	specVersion string
-	encoding    string // 0.3's datacontentencoding
-	seen        map[string]bool
-}
+func notInHeader(r rune) bool { return r < 0x20 && r != '\t' || r == 0x7f || r == utf8.RuneError }
 
-func newBuilder() *builder { return &builder{e: &Event{}, seen: make(map[string]bool, 16)} }
-
-func (b *builder) set(name string, v Value, l Limits) *FormatError {
-	if b.seen[name] {
-		return wrong(clip(name), "is given more than once")
-	}
-	b.seen[name] = true
-	if name == "specversion" {
-		b.specVersion = v.Str
-		return nil
-	}
-	if p := b.e.core(name); p != nil {
-		if v.Kind != String {
-			return wrong(name, "must be a string")
-		}
-		if v.Str == "" {
-			return wrong(name, "must not be empty; leave it out where there is none")
-		}
-		*p = v.Str
-		return nil
-	}
-	if err := checkName(name, l); err != nil {
-		return err
-	}
-	if len(b.e.Extensions) >= l.MaxExtensions {
-		return wrong(name, "there are more extension attributes than the limit of %d", l.MaxExtensions)
-	}
-	b.e.Extensions = append(b.e.Extensions, Extension{name, v})
-	return nil
-}
-
-// finish converts 0.3, and checks the whole.
-func (b *builder) finish(l Limits) (*Event, *FormatError) {
-	switch b.specVersion {
-	case "1.0":
-	case "0.3":
-		if err := b.from03(); err != nil {
-			return nil, err
-		}
-	case "":
-		return nil, wrong("specversion", "is required: 1.0 (or 0.3); without it this is not a CloudEvent")
-	default:
-		return nil, wrong("specversion", "%q is not supported: send 1.0", clip(b.specVersion))
-	}
-	slices.SortFunc(b.e.Extensions, func(x, y Extension) int { return strings.Compare(x.Name, y.Name) })
-	return b.e, b.e.validate(l)
-}
-
-func (b *builder) from03() *FormatError {
-	for i := 0; i < len(b.e.Extensions); {
-		x := b.e.Extensions[i]
-		switch x.Name {
-		case "schemaurl":
-			b.e.DataSchema = x.Value.Str
-		case "datacontentencoding":
-			if !strings.EqualFold(x.Value.Str, "base64") {
-				return wrong("datacontentencoding", "%q is not supported: base64, or leave it out", clip(x.Value.Str))
-			}
-			b.encoding = "base64"
-		default:
-			i++
-			continue
-		}
-		b.e.Extensions = slices.Delete(b.e.Extensions, i, i+1)
-	}
-	return nil
-}
-
-func fromBinary(h Headers, body []byte, l Limits) (*Event, error) {
-	b := newBuilder()
+func fromBinary(h Headers, body []byte, l *Limits) (*Event, *FormatError) {
+	b := builder{e: &Event{Extensions: make([]Extension, 0, 8)}}
 	var failed *FormatError
 	h.Each(func(name, value string) {
-		if failed != nil || len(name) < 4 || !strings.EqualFold(name[:3], "ce-") {
-			return
-		}
-		name = strings.ToLower(name[3:])
-		if name == "datacontenttype" {
-			failed = wrong("Ce-Datacontenttype", "in binary mode the Content-Type header says this")
-			return
-		}
-		var v string
-		if v, failed = decodeHeader(name, value); failed == nil {
-			failed = b.set(name, Value{Str: v}, l)
+		if failed == nil && len(name) >= 3 && strings.EqualFold(name[:3], "ce-") {
+			failed = b.header(name[3:], value, l)
 		}
 	})
 	if failed != nil {
 		return nil, failed
 	}
-	if ct := h.Get("Content-Type"); ct != "" {
-		b.e.DataContentType = ct
-	}
-	b.e.Data = body
-	if len(body) == 0 {
-		b.e.Data = nil
-	}
-	e, err := b.finish(l)
-	if err != nil {
+	if err := b.attributes(); err != nil {
 		return nil, err
 	}
-	if b.encoding != "" {
-		if e.Data, err = decodeBase64(e.Data); err != nil {
+	b.e.DataContentType = h.Get("Content-Type")
+	if len(body) > 0 {
+		b.e.Data = body
+	}
+	if b.base64 && b.e.Data != nil {
+		var err *FormatError
+		if b.e.Data, err = decodeBase64("data", body); err != nil {
 			return nil, err
 		}
 	}
-	return e, nil
+	return b.e, b.e.validate(l)
+}
+
+// header takes the attribute of a ce- header; its name's case does not matter.
+func (b *builder) header(name, value string, l *Limits) *FormatError {
+	var buf [64]byte
+	lower := append(buf[:0], name...)
+	for i, c := range lower {
+		if c >= 'A' && c <= 'Z' {
+			lower[i] = c + 'a' - 'A'
+		}
+	}
+	core := coreOf(string(lower))
+	if core == coreDataContentType {
+		return wrong("datacontenttype", "must come as the Content-Type header in binary mode, not as Ce-Datacontenttype")
+	}
+	value = decodeHeader(value)
+	if core != noCore {
+		return b.setCore(core, Value{Str: value})
+	}
+	return b.set(string(lower), Value{Str: value}, l)
 }
 
 // decodeHeader undoes quoting and percent-encoding, as the HTTP binding says.
-// Raw UTF-8 is taken as it is.
-func decodeHeader(name, s string) (string, *FormatError) {
+// Raw UTF-8 is taken as it is, and so is a percent sign that encodes nothing.
+func decodeHeader(s string) string {
 	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
 		s = unquote(s[1 : len(s)-1])
 	}
-	if strings.IndexByte(s, '%') >= 0 {
-		b := make([]byte, 0, len(s))
-		for i := 0; i < len(s); i++ {
-			if s[i] == '%' && i+2 < len(s) {
-				if v, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
-					b = append(b, byte(v))
-					i += 2
-					continue
-				}
+	if strings.IndexByte(s, '%') < 0 {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			high, ok1 := unhex(s[i+1])
+			low, ok2 := unhex(s[i+2])
+			if ok1 && ok2 {
+				b = append(b, high<<4|low)
+				i += 2
+				continue
 			}
-			b = append(b, s[i])
 		}
-		s = string(b)
+		b = append(b, s[i])
 	}
-	if !utf8.ValidString(s) {
-		return "", wrong(name, "the header's value is not UTF-8 once it is decoded")
-	}
-	return s, nil
+	return string(b)
 }
 
 func unquote(s string) string {
@@ -284,59 +214,4 @@ func unquote(s string) string {
 		b.WriteByte(s[i])
 	}
 	return b.String()
-}
-
-func fromBatch(body []byte, l Limits) ([]*Event, error) {
-	d := json.NewDecoder(bytes.NewReader(body))
-	if t, err := d.Token(); err != nil || t != json.Delim('[') {
-		return nil, wrong("", "a batch must be a JSON array of events")
-	}
-	var events []*Event
-	var bad BatchError
-	for i := 0; d.More(); i++ {
-		if i == l.MaxBatchEvents {
-			return nil, &FormatError{Index: -1, TooLarge: true, Reason: fmt.Sprintf("the batch has more than %d events", l.MaxBatchEvents)}
-		}
-		var raw json.RawMessage
-		if err := d.Decode(&raw); err != nil {
-			return nil, syntaxError(err, d.InputOffset())
-		}
-		e, err := fromJSON(raw, l)
-		if err != nil {
-			f := &FormatError{Reason: err.Error()}
-			errors.As(err, &f)
-			f.Index = i
-			bad = append(bad, f)
-			continue
-		}
-		events = append(events, e)
-	}
-	if _, err := d.Token(); err != nil {
-		return nil, syntaxError(err, d.InputOffset())
-	}
-	if err := atEnd(d); err != nil {
-		return nil, err
-	}
-	if len(bad) > 0 {
-		return nil, bad
-	}
-	return events, nil
-}
-
-func syntaxError(err error, offset int64) *FormatError {
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
-		offset = syntax.Offset
-	}
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return wrong("", "the JSON does not parse at byte %d: %v", offset, err)
-}
-
-func atEnd(d *json.Decoder) error {
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return wrong("", "something follows the JSON at byte %d", d.InputOffset())
-	}
-	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // A record is an event as the log keeps it: recordVersion, the length of the
@@ -14,12 +15,15 @@ import (
 // headers, and each one's name and value; and hasData.
 const recordVersion = 1
 
-func coreOrder(e *Event) [7]*string {
+// coreOrder is the core attributes but for specversion, by their place.
+func coreOrder(e *Event) [coreSpecVersion]*string {
 	return [7]*string{&e.ID, &e.Source, &e.Type, &e.Subject, &e.Time, &e.DataContentType, &e.DataSchema}
 }
 
-// AppendRecord appends an event's record to dst.
+// AppendRecord appends an event's record to dst. Every event has one that reads
+// back, also one that is not valid.
 func AppendRecord(dst []byte, e *Event) []byte {
+	e = ordered(e)
 	dst = append(dst, recordVersion)
 	size := headSize(e)
 	dst = binary.AppendUvarint(dst, uint64(size))
@@ -29,11 +33,13 @@ func AppendRecord(dst []byte, e *Event) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(e.Extensions)))
 	for _, x := range e.Extensions {
 		dst = appendString(dst, x.Name)
-		dst = append(dst, byte(x.Value.Kind))
-		if x.Value.Kind == String {
-			dst = appendString(dst, x.Value.Str)
-		} else {
-			dst = binary.AppendVarint(dst, int64(x.Value.Int))
+		switch x.Value.Kind {
+		case Integer:
+			dst = binary.AppendVarint(append(dst, byte(Integer)), int64(x.Value.Int))
+		case Boolean:
+			dst = append(dst, byte(Boolean), 2*truth(x.Value)) // the varint of 0 or 1
+		default:
+			dst = appendString(append(dst, byte(String)), x.Value.Str)
 		}
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(e.PassThrough)))
@@ -47,6 +53,28 @@ func AppendRecord(dst []byte, e *Event) []byte {
 	}
 	dst = append(dst, hasData)
 	return append(dst, e.Data...)
+}
+
+// ordered is the event with its extensions as they have to be: sorted, each
+// name once. Where they are so already, as they should be, it is e itself.
+func ordered(e *Event) *Event {
+	x := e.Extensions
+	for i := 1; i < len(x); i++ {
+		if x[i-1].Name >= x[i].Name {
+			c := e.Clone()
+			slices.SortStableFunc(c.Extensions, byName)
+			c.Extensions = slices.CompactFunc(c.Extensions, func(a, b Extension) bool { return a.Name == b.Name })
+			return c
+		}
+	}
+	return e
+}
+
+func truth(v Value) byte {
+	if v.Int != 0 {
+		return 1
+	}
+	return 0
 }
 
 func appendString(dst []byte, s string) []byte {
@@ -71,10 +99,13 @@ func headSize(e *Event) int {
 	n += uvarintSize(uint64(len(e.Extensions)))
 	for _, x := range e.Extensions {
 		n += stringSize(x.Name) + 1
-		if x.Value.Kind == String {
-			n += stringSize(x.Value.Str)
-		} else {
+		switch x.Value.Kind {
+		case Integer:
 			n += uvarintSize(uint64(int64(x.Value.Int)<<1 ^ int64(x.Value.Int)>>63))
+		case Boolean:
+			n++
+		default:
+			n += stringSize(x.Value.Str)
 		}
 	}
 	n += uvarintSize(uint64(len(e.PassThrough)))
@@ -89,8 +120,11 @@ var errRecord = errors.New("event record does not read back")
 // DecodeRecord reads a record. The event's strings share one copy of the head;
 // its data aliases b.
 func DecodeRecord(b []byte) (*Event, error) {
-	if len(b) == 0 || b[0] != recordVersion {
-		return nil, fmt.Errorf("%w: unknown version; was it written by a newer version?", errRecord)
+	if len(b) == 0 {
+		return nil, fmt.Errorf("%w: it is empty", errRecord)
+	}
+	if b[0] != recordVersion {
+		return nil, fmt.Errorf("%w: its version is %d, and only %d is known; was it written by a newer leat?", errRecord, b[0], recordVersion)
 	}
 	size, w := binary.Uvarint(b[1:])
 	if w <= 0 || size > uint64(len(b)-1-w) {

@@ -1,14 +1,16 @@
 package event
 
 import (
-	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"math/rand/v2"
+	"slices"
 	"strings"
 )
 
 // TraceContext is a W3C trace context (https://www.w3.org/TR/trace-context/),
-// as the extensions traceparent and tracestate carry it.
+// as the headers and the extensions traceparent and tracestate carry it.
 type TraceContext struct {
 	TraceID [16]byte
 	SpanID  [8]byte
@@ -25,32 +27,41 @@ func ParseTraceparent(s string) (t TraceContext, err error) {
 		return t, errTraceparent
 	}
 	var version, flags [1]byte
-	for _, f := range []struct {
-		to   []byte
-		from string
-	}{{version[:], s[:2]}, {t.TraceID[:], s[3:35]}, {t.SpanID[:], s[36:52]}, {flags[:], s[53:55]}} {
-		if _, err := hex.Decode(f.to, []byte(f.from)); err != nil {
-			return TraceContext{}, errTraceparent
-		}
-	}
-	if t.TraceID == [16]byte{} || t.SpanID == [8]byte{} {
+	ok := unhexAll(version[:], s[:2]) && unhexAll(t.TraceID[:], s[3:35]) && unhexAll(t.SpanID[:], s[36:52]) && unhexAll(flags[:], s[53:55])
+	if !ok || t.TraceID == [16]byte{} || t.SpanID == [8]byte{} {
 		return TraceContext{}, errTraceparent
 	}
 	t.Flags = flags[0]
 	return t, nil
 }
 
-// NewTrace begins a trace.
-func NewTrace() TraceContext {
-	var t TraceContext
-	rand.Read(t.TraceID[:]) // never fails
-	rand.Read(t.SpanID[:])
-	return t
+func unhexAll(dst []byte, s string) bool {
+	for i := range dst {
+		high, ok1 := unhex(s[2*i])
+		low, ok2 := unhex(s[2*i+1])
+		if !ok1 || !ok2 {
+			return false
+		}
+		dst[i] = high<<4 | low
+	}
+	return true
 }
 
-// Child is a new span of the same trace.
+// NewTrace begins a trace, which is not sampled: nobody has recorded a span.
+func NewTrace() TraceContext {
+	var t TraceContext
+	for t.TraceID == [16]byte{} {
+		binary.LittleEndian.PutUint64(t.TraceID[:], rand.Uint64())
+		binary.LittleEndian.PutUint64(t.TraceID[8:], rand.Uint64())
+	}
+	return t.Child()
+}
+
+// Child is a new span of the same trace. IDs need to be unique, not secret.
 func (t TraceContext) Child() TraceContext {
-	rand.Read(t.SpanID[:]) // never fails
+	for t.SpanID = [8]byte{}; t.SpanID == [8]byte{}; {
+		binary.LittleEndian.PutUint64(t.SpanID[:], rand.Uint64())
+	}
 	return t
 }
 
@@ -71,21 +82,77 @@ const (
 	Tracestate  = "tracestate"
 )
 
-// Trace is the trace that the event belongs to, if it carries a valid one.
-func (e *Event) Trace() (TraceContext, bool) {
-	v, ok := e.Attribute(Traceparent)
-	if !ok {
+// maxTracestate is how many bytes of tracestate are passed on; the standard
+// asks for 512 at least, and that a longer one is dropped as a whole.
+const maxTracestate = 4 << 10
+
+// ParseTrace reads the two headers. A tracestate that cannot be passed on is
+// dropped, which the standard allows; one without a traceparent means nothing.
+func ParseTrace(traceparent, tracestate string) (TraceContext, bool) {
+	if traceparent == "" {
 		return TraceContext{}, false
 	}
-	t, err := ParseTraceparent(v.Str)
-	if s, ok := e.Attribute(Tracestate); ok {
-		t.State = s.Str
+	t, err := ParseTraceparent(traceparent)
+	if err != nil {
+		return TraceContext{}, false
 	}
-	return t, err == nil
+	if len(tracestate) <= maxTracestate && !strings.ContainsFunc(tracestate, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
+		t.State = tracestate
+	}
+	return t, true
 }
 
-// SetTrace keeps a trace with the event.
+// Trace is the trace that the event belongs to, at the span that is nearest:
+// that of the request it came with, else the one it began with.
+func (e *Event) Trace() (TraceContext, bool) {
+	if len(e.PassThrough) > 0 {
+		var hop [2]string
+		for _, h := range e.PassThrough {
+			switch h.Name {
+			case traceparentHeader:
+				hop[0] = h.Value
+			case tracestateHeader:
+				hop[1] = h.Value
+			}
+		}
+		if t, ok := ParseTrace(hop[0], hop[1]); ok {
+			return t, true
+		}
+	}
+	return e.origin()
+}
+
+// origin is the trace that the event began with: the distributed tracing
+// extension.
+func (e *Event) origin() (TraceContext, bool) {
+	parent, _ := e.Attribute(Traceparent)
+	state, _ := e.Attribute(Tracestate)
+	return ParseTrace(parent.Str, state.Str)
+}
+
+// Names of the headers that carry the trace of one hop.
+const (
+	traceparentHeader = "Traceparent"
+	tracestateHeader  = "Tracestate"
+)
+
+// SetTrace makes the event part of a trace. The distributed tracing extension
+// says where an event began, so it is set where there is none, and otherwise
+// left alone: then the trace goes with the event as that of its last hop.
 func (e *Event) SetTrace(t TraceContext) {
+	e.PassThrough = slices.DeleteFunc(slices.Clone(e.PassThrough), func(h Header) bool {
+		return h.Name == traceparentHeader || h.Name == tracestateHeader
+	})
+	if began, ok := e.origin(); ok {
+		if began == t {
+			return
+		}
+		e.PassThrough = append(e.PassThrough, Header{traceparentHeader, t.String()})
+		if t.State != "" {
+			e.PassThrough = append(e.PassThrough, Header{tracestateHeader, t.State})
+		}
+		return
+	}
 	e.SetExtension(Traceparent, Value{Str: t.String()})
 	if t.State == "" {
 		e.DeleteExtension(Tracestate)

@@ -5,28 +5,29 @@ import (
 	"mime"
 	"net/url"
 	"strings"
-	"time"
 	"unicode/utf8"
 )
 
 // Limits bound what is taken in. Zero values mean the defaults.
 type Limits struct {
-	MaxDataBytes   int // data of one event, as delivered; 1 MiB
-	MaxExtensions  int // extension attributes of one event; 128
-	MaxNameBytes   int // name of an attribute; 64
-	MaxValueBytes  int // value of an attribute; 16 KiB
-	MaxBatchEvents int // events in one batch; 10,000
-	MaxPassThrough int // bytes of pass-through headers; 8 KiB
+	MaxDataBytes      int // data of one event, as delivered; 1 MiB
+	MaxExtensions     int // extension attributes of one event; 128
+	MaxNameBytes      int // name of an attribute; 64
+	MaxValueBytes     int // value of an attribute; 16 KiB
+	MaxAttributeBytes int // names and values of all attributes together; 64 KiB
+	MaxBatchEvents    int // events in one batch; 10,000
+	MaxPassThrough    int // bytes of pass-through headers; 8 KiB
+	MaxDepth          int // arrays and objects in each other, in JSON data; 1,000
 }
 
 // WithDefaults fills in what is not set.
 func (l Limits) WithDefaults() Limits {
-	for _, f := range []struct {
+	for _, f := range [...]struct {
 		v *int
 		d int
 	}{
 		{&l.MaxDataBytes, 1 << 20}, {&l.MaxExtensions, 128}, {&l.MaxNameBytes, 64}, {&l.MaxValueBytes, 16 << 10},
-		{&l.MaxBatchEvents, 10_000}, {&l.MaxPassThrough, 8 << 10},
+		{&l.MaxAttributeBytes, 64 << 10}, {&l.MaxBatchEvents, 10_000}, {&l.MaxPassThrough, 8 << 10}, {&l.MaxDepth, 1_000},
 	} {
 		if *f.v == 0 {
 			*f.v = f.d
@@ -80,31 +81,35 @@ func (e BatchError) Error() string {
 	return b.String()
 }
 
-// Validate checks an event against the CloudEvents specification. The error is
-// a *FormatError.
-func (e *Event) Validate() error {
-	if err := e.validate(Limits{}.WithDefaults()); err != nil {
+// Validate checks an event against the CloudEvents specification, and against
+// the default limits. The error is a *FormatError.
+func (e *Event) Validate() error { return e.ValidateWithin(Limits{}) }
+
+// ValidateWithin is Validate under other limits.
+func (e *Event) ValidateWithin(l Limits) error {
+	l = l.WithDefaults()
+	if err := e.validate(&l); err != nil {
 		return err
 	}
 	return nil
 }
 
-func (e *Event) validate(l Limits) *FormatError {
-	for _, a := range []struct{ name, value string }{{"id", e.ID}, {"source", e.Source}, {"type", e.Type}} {
-		if a.value == "" {
-			return wrong(a.name, "is required and must not be empty")
-		}
-	}
-	for _, name := range []string{"id", "source", "type", "subject", "time", "datacontenttype", "dataschema"} {
-		if err := checkValue(name, *e.core(name), l); err != nil {
-			return err
-		}
-	}
-	if err := e.validateFormats(); err != nil {
-		return err
-	}
+func (e *Event) validate(l *Limits) *FormatError {
 	if n := len(e.Extensions); n > l.MaxExtensions {
 		return wrong("", "%d extension attributes are more than the limit of %d", n, l.MaxExtensions)
+	}
+	size := 0
+	for i, s := range coreOrder(e) {
+		if *s == "" {
+			if i <= coreType {
+				return wrong(coreName(i), "is required and must not be empty")
+			}
+			continue
+		}
+		if err := checkValue(coreName(i), *s, l); err != nil {
+			return err
+		}
+		size += len(*s)
 	}
 	for _, x := range e.Extensions {
 		if err := checkName(x.Name, l); err != nil {
@@ -113,23 +118,29 @@ func (e *Event) validate(l Limits) *FormatError {
 		if err := checkValue(x.Name, x.Value.Str, l); err != nil {
 			return err
 		}
+		size += len(x.Name) + len(x.Value.Str)
 	}
-	if len(e.Data) > l.MaxDataBytes {
-		return &FormatError{Index: -1, Attribute: "data", TooLarge: true, Reason: fmt.Sprintf("%d bytes are more than the limit of %d", len(e.Data), l.MaxDataBytes)}
+	if size > l.MaxAttributeBytes {
+		return wrong("", "the attributes have %d bytes in all, over the limit of %d", size, l.MaxAttributeBytes)
 	}
-	return nil
+	if n := len(e.Data); n > l.MaxDataBytes {
+		return &FormatError{Index: -1, Attribute: "data", TooLarge: true, Reason: fmt.Sprintf("%d bytes are over the limit of %d for one event", n, l.MaxDataBytes)}
+	}
+	return e.validateFormats()
 }
 
 func (e *Event) validateFormats() *FormatError {
-	if _, err := url.Parse(e.Source); err != nil {
-		return wrong("source", "%q must be a URI reference, such as /orders or https://example.com/orders", clip(e.Source))
+	if !plainPath(e.Source) {
+		if _, err := url.Parse(e.Source); err != nil {
+			return wrong("source", "%q must be a URI reference, such as /orders or https://example.com/orders", clip(e.Source))
+		}
 	}
 	if e.Time != "" && !validTime(e.Time) {
 		return wrong("time", "%q must be an RFC 3339 time, such as 2026-01-02T15:04:05Z", clip(e.Time))
 	}
 	if e.DataSchema != "" {
 		if u, err := url.Parse(e.DataSchema); err != nil || !u.IsAbs() {
-			return wrong("dataschema", "%q must be an absolute URI", clip(e.DataSchema))
+			return wrong("dataschema", "%q must be an absolute URI, such as https://example.com/schema", clip(e.DataSchema))
 		}
 	}
 	if e.DataContentType != "" && e.DataContentType != "application/json" {
@@ -140,17 +151,78 @@ func (e *Event) validateFormats() *FormatError {
 	return nil
 }
 
-// validTime takes RFC 3339, also in lower case, and leap seconds.
-func validTime(s string) bool {
-	s = strings.ToUpper(s)
-	if len(s) > 19 && s[17:19] == "60" {
-		s = s[:17] + "59" + s[19:]
+// plainPath knows the commonest URI references without parsing them.
+func plainPath(s string) bool {
+	if s == "" || s[0] != '/' {
+		return false
 	}
-	_, err := time.Parse(time.RFC3339Nano, s)
-	return err == nil
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < '/' || c > '9') && (c < 'A' || c > 'Z') && c != '-' && c != '.' && c != '_' {
+			return false
+		}
+	}
+	return len(s) < 2 || s[1] != '/' // which would begin an authority
 }
 
-func checkName(name string, l Limits) *FormatError {
+// validTime takes RFC 3339: the T and Z in either case, any number of digits
+// of a fraction, a leap second.
+func validTime(s string) bool {
+	const shape = "0000-00-00T00:00:00"
+	if len(s) <= len(shape) {
+		return false
+	}
+	for i := range len(shape) {
+		c := s[i]
+		if shape[i] == '0' && (c < '0' || c > '9') || shape[i] != '0' && shape[i] != c && (shape[i] != 'T' || c != 't') {
+			return false
+		}
+	}
+	year, month, day := int(s[0]-'0')*1000+int(s[1]-'0')*100+pair(s[2:]), pair(s[5:]), pair(s[8:])
+	if month < 1 || month > 12 || day < 1 || day > daysIn(year, month) || pair(s[11:]) > 23 || pair(s[14:]) > 59 || pair(s[17:]) > 60 {
+		return false
+	}
+	rest := s[len(shape):]
+	if rest[0] == '.' {
+		n := 1
+		for n < len(rest) && rest[n] >= '0' && rest[n] <= '9' {
+			n++
+		}
+		if n == 1 {
+			return false
+		}
+		rest = rest[n:]
+	}
+	if rest == "Z" || rest == "z" {
+		return true
+	}
+	if len(rest) != 6 || rest[0] != '+' && rest[0] != '-' || rest[3] != ':' {
+		return false
+	}
+	for _, i := range [...]int{1, 2, 4, 5} {
+		if rest[i] < '0' || rest[i] > '9' {
+			return false
+		}
+	}
+	return pair(rest[1:]) <= 23 && pair(rest[4:]) <= 59
+}
+
+func pair(s string) int { return int(s[0]-'0')*10 + int(s[1]-'0') }
+
+func daysIn(year, month int) int {
+	switch month {
+	case 2:
+		if year%4 == 0 && (year%100 != 0 || year%400 == 0) {
+			return 29
+		}
+		return 28
+	case 4, 6, 9, 11:
+		return 30
+	}
+	return 31
+}
+
+func checkName(name string, l *Limits) *FormatError {
 	if name == "" || len(name) > l.MaxNameBytes {
 		return wrong(clip(name), "the name of an attribute must have 1 to %d characters", l.MaxNameBytes)
 	}
@@ -159,15 +231,15 @@ func checkName(name string, l Limits) *FormatError {
 			return wrong(clip(name), "the name of an attribute may hold only a-z and 0-9")
 		}
 	}
-	if name == "data" || name == "specversion" {
+	if name == "data" || coreOf(name) != noCore {
 		return wrong(name, "is no name for an extension")
 	}
 	return nil
 }
 
-func checkValue(name, value string, l Limits) *FormatError {
+func checkValue(name, value string, l *Limits) *FormatError {
 	if len(value) > l.MaxValueBytes {
-		return wrong(name, "%d bytes are more than the limit of %d for an attribute", len(value), l.MaxValueBytes)
+		return wrong(name, "%d bytes are over the limit of %d for an attribute", len(value), l.MaxValueBytes)
 	}
 	for i := 0; i < len(value); {
 		c := value[i]

@@ -1,0 +1,183 @@
+package event
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"mime"
+	"strings"
+	"unicode/utf8"
+)
+
+// MarshalJSON writes the event in the JSON format.
+func (e *Event) MarshalJSON() ([]byte, error) {
+	return e.AppendJSON(make([]byte, 0, len(e.Data)+512)), nil
+}
+
+// AppendBatch appends events in the JSON batch format.
+func AppendBatch(dst []byte, events []*Event) []byte {
+	dst = append(dst, '[')
+	for i, e := range events {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = e.AppendJSON(dst)
+	}
+	return append(dst, ']')
+}
+
+// AppendJSON appends the event in the JSON format. Data that is JSON stands
+// there byte for byte; text as a string, the rest as base64.
+func (e *Event) AppendJSON(dst []byte) []byte {
+	dst = append(dst, `{"specversion":"1.0"`...)
+	for i, s := range coreOrder(e) {
+		if *s != "" {
+			dst = appendMember(dst, coreName(i), *s)
+		}
+	}
+	for _, x := range e.Extensions {
+		if x.Value.Kind == String {
+			dst = appendMember(dst, x.Name, x.Value.Str)
+			continue
+		}
+		dst = append(appendQuoted(append(dst, ','), x.Name), ':')
+		dst = append(dst, x.Value.normal().Str...)
+	}
+	switch {
+	case e.Data == nil:
+	case IsJSON(e.DataContentType) && json.Valid(e.Data):
+		dst = append(append(dst, `,"data":`...), e.Data...)
+	case !IsJSON(e.DataContentType) && isUTF8Text(e.DataContentType, e.Data):
+		dst = appendQuoted(append(dst, `,"data":`...), string(e.Data))
+	default:
+		dst = append(dst, `,"data_base64":"`...)
+		dst = base64.StdEncoding.AppendEncode(dst, e.Data)
+		dst = append(dst, '"')
+	}
+	return append(dst, '}')
+}
+
+// isUTF8Text says whether data can stand in JSON as a string: it is UTF-8, and
+// its content type does not say that it is anything else.
+func isUTF8Text(contentType string, data []byte) bool {
+	if !utf8.Valid(data) {
+		return false
+	}
+	if !strings.ContainsRune(contentType, ';') {
+		return true
+	}
+	_, p, err := mime.ParseMediaType(contentType)
+	charset, ok := p["charset"]
+	return err == nil && (!ok || strings.EqualFold(charset, "utf-8") || strings.EqualFold(charset, "us-ascii"))
+}
+
+func appendMember(dst []byte, name, value string) []byte {
+	dst = append(appendQuoted(append(dst, ','), name), ':')
+	return appendQuoted(dst, value)
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendQuoted appends s as a JSON string. What is not UTF-8 becomes U+FFFD.
+func appendQuoted(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	start := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= 0x20 && c < utf8.RuneSelf && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		if c >= utf8.RuneSelf {
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && n == 1 {
+				dst = append(append(dst, s[start:i]...), `\ufffd`...)
+				start = i + 1
+			}
+			i += n
+			continue
+		}
+		dst = append(dst, s[start:i]...)
+		switch c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		case '\n':
+			dst = append(dst, '\\', 'n')
+		case '\r':
+			dst = append(dst, '\\', 'r')
+		case '\t':
+			dst = append(dst, '\\', 't')
+		default:
+			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		}
+		i++
+		start = i
+	}
+	return append(append(dst, s[start:]...), '"')
+}
+
+// AppendBinary appends the headers of the event in binary mode; its body is
+// Data. Attribute values are percent-encoded where they must be.
+func (e *Event) AppendBinary(dst []Header) []Header {
+	dst = append(dst, Header{"Ce-Specversion", "1.0"})
+	for _, a := range [...]struct{ name, value string }{
+		{"Ce-Id", e.ID}, {"Ce-Source", e.Source}, {"Ce-Type", e.Type}, {"Ce-Subject", e.Subject},
+		{"Ce-Time", e.Time}, {"Ce-Dataschema", e.DataSchema},
+	} {
+		if a.value != "" {
+			dst = append(dst, Header{a.name, encodeHeader(a.value)})
+		}
+	}
+	for _, x := range e.Extensions {
+		dst = append(dst, Header{headerName(x.Name), encodeHeader(x.Value.normal().Str)})
+	}
+	if e.DataContentType != "" {
+		dst = append(dst, Header{"Content-Type", e.DataContentType})
+	}
+	return append(dst, e.PassThrough...)
+}
+
+// headerName is an extension's header, as net/http would write it; those that
+// most events have cost no memory.
+func headerName(name string) string {
+	switch name {
+	case "knativearrivaltime":
+		return "Ce-Knativearrivaltime"
+	case "knativebrokerttl":
+		return "Ce-Knativebrokerttl"
+	case "partitionkey":
+		return "Ce-Partitionkey"
+	case Traceparent:
+		return "Ce-Traceparent"
+	case "":
+		return "Ce-"
+	}
+	b := append(make([]byte, 0, 3+len(name)), "Ce-"...)
+	b = append(b, name...)
+	if c := b[3]; c >= 'a' && c <= 'z' {
+		b[3] = c - 'a' + 'A'
+	}
+	return string(b)
+}
+
+// encodeHeader percent-encodes what a header's value must not hold: space,
+// double quote, percent, and all that is not printable ASCII.
+func encodeHeader(s string) string {
+	plain := func(c byte) bool { return c > 0x20 && c < 0x7f && c != '"' && c != '%' }
+	i := 0
+	for i < len(s) && plain(s[i]) {
+		i++
+	}
+	if i == len(s) {
+		return s
+	}
+	const hex = "0123456789ABCDEF"
+	b := append(make([]byte, 0, len(s)+16), s[:i]...)
+	for ; i < len(s); i++ {
+		if c := s[i]; plain(c) {
+			b = append(b, c)
+		} else {
+			b = append(b, '%', hex[c>>4], hex[c&15])
+		}
+	}
+	return string(b)
+}
