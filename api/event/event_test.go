@@ -404,3 +404,33 @@ func fromJSONDefault(b []byte) (*Event, error) {
 	}
 	return events[0], nil
 }
+
+// TestKnownNamesAreTheFormat: the numbers stand in records for ever.
+func TestKnownNamesAreTheFormat(t *testing.T) {
+	for n := range byte(knownNames) {
+		if got, ok := knownNumber(knownName(n)); !ok || got != n {
+			t.Errorf("number %d is %q, which is number %d", n, knownName(n), got)
+		}
+	}
+	e := &Event{ID: "1", Source: "s", Type: "t", Extensions: []Extension{{Traceparent, Value{Str: "x"}}, {"z", BooleanValue(true)}}}
+	want := "\x01\x16" + "\x011" + "\x01s" + "\x01t" + "\x00\x00\x00\x00" + "\x02" + "\x00\x03\x00\x01x" + "\x01z\x02\x02" + "\x00" + "\x00"
+	if got := AppendRecord(nil, e); string(got) != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestEveryEventHasARecord: what should not be in the log must not make it
+// unreadable when it is.
+func TestEveryEventHasARecord(t *testing.T) {
+	e := &Event{Extensions: []Extension{{"b", Value{Kind: Boolean, Int: 7}}, {"a", Value{Kind: Integer, Int: -1, Str: "x"}}, {"b", Value{Str: "second"}}, {"", Value{Kind: 9, Str: "odd"}}}}
+	want := &Event{Extensions: []Extension{{"", Value{Str: "odd"}}, {"a", IntegerValue(-1)}, {"b", BooleanValue(true)}}}
+	got, err := DecodeRecord(AppendRecord(nil, e))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	e.AppendBinary(nil)
+	e.AppendJSON(nil)
+}

@@ -239,8 +239,7 @@ func (m *members) decode(name string, value []byte) ([]byte, *FormatError) {
 }
 
 // plainData takes the member data: JSON as it stands there, and for any other
-// content type the string's content. A value of another content type that is
-// no string can only mean its JSON.
+// content type the string's content.
 func (m *members) plainData() *FormatError {
 	contentType := m.e.DataContentType
 	m.e.Data = m.data[:len(m.data):len(m.data)]
@@ -250,7 +249,9 @@ func (m *members) plainData() *FormatError {
 	case IsJSON(contentType):
 	case m.data[0] == 'n':
 		m.e.Data = nil
-	case m.data[0] == '"':
+	case m.data[0] != '"':
+		return wrong("data", "must be a string, as %q is no JSON; send other bytes as data_base64", clip(contentType))
+	default:
 		s, err := unquoteJSON("data", m.data)
 		if err != nil {
 			return err

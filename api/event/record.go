@@ -12,8 +12,51 @@ import (
 // head as a uvarint, the head, then the data. The head is each core attribute
 // as a length and its bytes, in the order of coreOrder; the number of
 // extensions, and each one's name, kind and value; the number of pass-through
-// headers, and each one's name and value; and hasData.
+// headers, and each one's name and value; and hasData. The name of an extension
+// that is known (knownName) is a zero and its number, any other is a length and
+// its bytes.
 const recordVersion = 1
+
+// knownNames is one more than the largest number of a known name.
+const knownNames = 11
+
+// knownName has the names that Leat itself gives to extensions; the numbers
+// are part of the format. Number 0 is the empty name, which no valid event has.
+func knownName(n byte) string {
+	return [knownNames]string{
+		"", "knativearrivaltime", "knativebrokerttl", Traceparent, Tracestate, "partitionkey",
+		"leatcause", "leatdepth", "leatreplay", "leatlate", "leatresentfrom",
+	}[n]
+}
+
+// knownNumber is the inverse of knownName.
+func knownNumber(name string) (byte, bool) {
+	switch name {
+	case "":
+		return 0, true
+	case "knativearrivaltime":
+		return 1, true
+	case "knativebrokerttl":
+		return 2, true
+	case Traceparent:
+		return 3, true
+	case Tracestate:
+		return 4, true
+	case "partitionkey":
+		return 5, true
+	case "leatcause":
+		return 6, true
+	case "leatdepth":
+		return 7, true
+	case "leatreplay":
+		return 8, true
+	case "leatlate":
+		return 9, true
+	case "leatresentfrom":
+		return 10, true
+	}
+	return 0, false
+}
 
 // coreOrder is the core attributes but for specversion, by their place.
 func coreOrder(e *Event) [coreSpecVersion]*string {
@@ -32,7 +75,11 @@ func AppendRecord(dst []byte, e *Event) []byte {
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(e.Extensions)))
 	for _, x := range e.Extensions {
-		dst = appendString(dst, x.Name)
+		if n, ok := knownNumber(x.Name); ok {
+			dst = append(dst, 0, n)
+		} else {
+			dst = appendString(dst, x.Name)
+		}
 		switch x.Value.Kind {
 		case Integer:
 			dst = binary.AppendVarint(append(dst, byte(Integer)), int64(x.Value.Int))
@@ -98,7 +145,11 @@ func headSize(e *Event) int {
 	}
 	n += uvarintSize(uint64(len(e.Extensions)))
 	for _, x := range e.Extensions {
-		n += stringSize(x.Name) + 1
+		if _, ok := knownNumber(x.Name); ok {
+			n += 2 + 1
+		} else {
+			n += stringSize(x.Name) + 1
+		}
 		switch x.Value.Kind {
 		case Integer:
 			n += uvarintSize(uint64(int64(x.Value.Int)<<1 ^ int64(x.Value.Int)>>63))
@@ -221,6 +272,14 @@ func (r *recordReader) count(least uint64) int {
 
 func (r *recordReader) extension() Extension {
 	x := Extension{Name: r.string()}
+	if x.Name == "" {
+		n := r.byte()
+		if n >= knownNames {
+			r.fail()
+			return x
+		}
+		x.Name = knownName(n)
+	}
 	kind := Kind(r.byte())
 	if kind == String {
 		x.Value.Str = r.string()
