@@ -23,7 +23,8 @@ func mustWatch(tb testing.TB, s *kv.Store, prefix string, exact bool, since uint
 	return w
 }
 
-// next reads n events and fails on anything else.
+// next reads n events and fails on anything else. It is called beside the test,
+// too, and then reports only.
 func next(tb testing.TB, w *kv.Watch, n int) []*kv.Event {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
