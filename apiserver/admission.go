@@ -1,0 +1,156 @@
+package apiserver
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/warning"
+)
+
+// KindAdmission defaults and validates objects by their kind. Its methods are
+// pure, called by many goroutines, and not called for subresources; old is nil
+// on creation. *admission.Admission of package api/admission is one.
+type KindAdmission interface {
+	// Handles says whether the others are to be called for objects of a kind.
+	Handles(schema.GroupKind) bool
+	// Default completes an object in place. It may be malformed.
+	Default(obj, old *unstructured.Unstructured)
+	Validate(obj, old *unstructured.Unstructured) field.ErrorList
+	// Warnings are for the client of an object that is accepted.
+	Warnings(obj *unstructured.Unstructured) []string
+}
+
+// kindPlugin asks a KindAdmission.
+type kindPlugin struct {
+	*admission.Handler
+	kinds KindAdmission
+}
+
+var (
+	_ admission.MutationInterface   = &kindPlugin{}
+	_ admission.ValidationInterface = &kindPlugin{}
+)
+
+func newKindPlugin(k KindAdmission) *kindPlugin {
+	return &kindPlugin{admission.NewHandler(admission.Create, admission.Update), k}
+}
+
+func (p *kindPlugin) concerns(a admission.Attributes) bool {
+	return a.GetSubresource() == "" && p.kinds.Handles(a.GetKind().GroupKind())
+}
+
+// Admit implements admission.MutationInterface.
+func (p *kindPlugin) Admit(_ context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
+	if !p.concerns(a) {
+		return nil
+	}
+	obj, old, err := both(a)
+	if err != nil {
+		return err
+	}
+	if same, ok := a.GetObject().(*unstructured.Unstructured); ok {
+		p.kinds.Default(same, old)
+		return nil
+	}
+	before := obj.DeepCopy()
+	p.kinds.Default(obj, old)
+	if equality.Semantic.DeepEqual(before, obj) {
+		return nil
+	}
+	return runtime.DefaultUnstructuredConverter.FromUnstructured(obj.Object, a.GetObject())
+}
+
+// Validate implements admission.ValidationInterface.
+func (p *kindPlugin) Validate(ctx context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
+	if !p.concerns(a) {
+		return nil
+	}
+	obj, old, err := both(a)
+	if err != nil {
+		return err
+	}
+	if errs := p.kinds.Validate(obj, old); len(errs) > 0 {
+		return apierrors.NewInvalid(a.GetKind().GroupKind(), a.GetName(), errs)
+	}
+	for _, text := range p.kinds.Warnings(obj) {
+		warning.AddWarning(ctx, "", text)
+	}
+	return nil
+}
+
+// both are the object and what it was, or nil.
+func both(a admission.Attributes) (obj, old *unstructured.Unstructured, err error) {
+	if obj, err = asUnstructured(a.GetObject(), a.GetKind()); err != nil {
+		return nil, nil, err
+	}
+	if a.GetOldObject() != nil {
+		old, err = asUnstructured(a.GetOldObject(), a.GetKind())
+	}
+	return obj, old, err
+}
+
+func asUnstructured(obj runtime.Object, gvk schema.GroupVersionKind) (*unstructured.Unstructured, error) {
+	if u, ok := obj.(*unstructured.Unstructured); ok {
+		return u, nil
+	}
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
+	if err != nil {
+		return nil, apierrors.NewInternalError(fmt.Errorf("admission of a %s: %w", gvk.Kind, err))
+	}
+	u := &unstructured.Unstructured{Object: content}
+	u.SetGroupVersionKind(gvk)
+	return u, nil
+}
+
+// namespacePlugin keeps objects in namespaces that exist, and keeps the
+// server's own namespaces.
+type namespacePlugin struct {
+	*admission.Handler
+	immortal sets.Set[string]
+	// get reads a namespace as it is now; it is set before the first request.
+	get func(ctx context.Context, name string) (*corev1.Namespace, error)
+}
+
+var _ admission.MutationInterface = &namespacePlugin{}
+
+func newNamespacePlugin(immortal []string) *namespacePlugin {
+	return &namespacePlugin{Handler: admission.NewHandler(admission.Create, admission.Delete), immortal: sets.New(immortal...)}
+}
+
+// Admit implements admission.MutationInterface. It changes nothing, but a
+// namespace that is missing is told before what is wrong with the object.
+func (p *namespacePlugin) Admit(ctx context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
+	if a.GetKind().GroupKind() == (schema.GroupKind{Kind: "Namespace"}) {
+		if a.GetOperation() == admission.Delete && p.immortal.Has(a.GetName()) {
+			return apierrors.NewForbidden(a.GetResource().GroupResource(), a.GetName(), fmt.Errorf("this namespace may not be deleted"))
+		}
+		return nil
+	}
+	if a.GetNamespace() == "" || a.GetOperation() != admission.Create {
+		return nil
+	}
+	ns, err := p.get(ctx, a.GetNamespace())
+	if err != nil {
+		return err // NotFound tells the namespace
+	}
+	if ns.DeletionTimestamp == nil && ns.Status.Phase != corev1.NamespaceTerminating {
+		return nil
+	}
+	refused := apierrors.NewForbidden(a.GetResource().GroupResource(), a.GetName(),
+		fmt.Errorf("unable to create new content in namespace %s because it is being terminated", a.GetNamespace()))
+	refused.ErrStatus.Details.Causes = append(refused.ErrStatus.Details.Causes, metav1.StatusCause{
+		Type: corev1.NamespaceTerminatingCause, Field: "metadata.namespace",
+		Message: fmt.Sprintf("namespace %s is being terminated", a.GetNamespace()),
+	})
+	return refused
+}

@@ -1,0 +1,197 @@
+package apiserver
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	extensions "k8s.io/apiextensions-apiserver/pkg/apiserver"
+	extensionsopenapi "k8s.io/apiextensions-apiserver/pkg/generated/openapi"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
+	endpointsfilters "k8s.io/apiserver/pkg/endpoints/filters"
+	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	genericregistry "k8s.io/apiserver/pkg/registry/generic"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/server/filters"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	"k8s.io/apiserver/pkg/util/notfoundhandler"
+	"k8s.io/apiserver/pkg/util/webhook"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/kube-openapi/pkg/common"
+
+	"github.com/leat-dev/leat/apiserver/core"
+	coreopenapi "github.com/leat-dev/leat/apiserver/core/openapi"
+	"github.com/leat-dev/leat/apiserver/storage"
+)
+
+// storagePrefix stands before all keys of resources in the store.
+const storagePrefix = "/registry"
+
+// generic is the libraries' server with what is served on it.
+type generic struct {
+	server *extensions.CustomResourceDefinitions
+	kinds  *core.Kinds
+}
+
+// build makes the server; its storage may run from here on, until Destroy.
+func (s *Server) build(ctx context.Context) (*generic, error) {
+	namespaces := newNamespacePlugin(s.o.Namespaces)
+	config, err := s.config(ctx, namespaces)
+	if err != nil {
+		return nil, err
+	}
+	c := &extensions.Config{GenericConfig: config, ExtraConfig: extensions.ExtraConfig{
+		CRDRESTOptionsGetter: s.storage(unstructured.UnstructuredJSONScheme),
+		MasterCount:          1, // or a new definition would wait 5 s for servers that do not exist
+		ServiceResolver:      noServices{},
+		AuthResolverWrapper:  webhook.NewDefaultAuthenticationInfoResolverWrapper(nil, nil, config.LoopbackClientConfig, nil),
+	}}
+	completed := c.Complete()
+	notFound := notfoundhandler.New(config.Serializer, endpointsfilters.NoMuxAndDiscoveryIncompleteKey)
+	server, err := completed.New(genericapiserver.NewEmptyDelegateWithCustomHandler(notFound))
+	if err != nil {
+		return nil, err
+	}
+	g := &generic{server: server}
+	if err := s.serve(g, namespaces); err != nil {
+		server.GenericAPIServer.Destroy()
+		return nil, err
+	}
+	return g, nil
+}
+
+// serve adds what the extensions server does not serve.
+func (s *Server) serve(g *generic, namespaces *namespacePlugin) error {
+	gs := g.server.GenericAPIServer
+	crds := g.server.Informers.Apiextensions().V1().CustomResourceDefinitions()
+	content := &namespaceContent{kv: s.o.KV, crds: crds.Lister()}
+	var err error
+	g.kinds, err = core.New(core.Options{Storage: s.storage, EventTTL: s.o.EventTTL, Content: content.list})
+	if err != nil {
+		return err
+	}
+	content.core = g.kinds.Namespaced()
+	namespaces.get = g.kinds.Namespace
+	if err := g.kinds.Install(gs); err != nil {
+		return err
+	}
+
+	// The extensions server leaves /apis to a server in front of it.
+	groups := aggregated.WrapAggregatedDiscoveryToHandler(gs.DiscoveryGroupManager, gs.AggregatedDiscoveryGroupManager, gs.AggregatedDiscoveryGroupManager)
+	gs.Handler.GoRestfulContainer.Add(groups.GenerateWebService("/apis", metav1.APIGroupList{}))
+	mirror := &groupMirror{crds: crds.Lister(), groups: gs.DiscoveryGroupManager}
+	if _, err := crds.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { mirror.sync() },
+		UpdateFunc: func(any, any) { mirror.sync() },
+		DeleteFunc: func(any) { mirror.sync() },
+	}); err != nil {
+		return err
+	}
+	for prefix, h := range s.o.Handlers {
+		if !strings.HasPrefix(prefix, "/") || !strings.HasSuffix(prefix, "/") {
+			return fmt.Errorf("handler at %q: a prefix begins and ends with a slash", prefix)
+		}
+		gs.Handler.NonGoRestfulMux.HandlePrefix(prefix, h)
+	}
+	return nil
+}
+
+func (s *Server) config(ctx context.Context, namespaces *namespacePlugin) (*genericapiserver.RecommendedConfig, error) {
+	c := genericapiserver.NewRecommendedConfig(extensions.Codecs)
+	authorizer, err := newAuthorizer()
+	if err != nil {
+		return nil, err
+	}
+	c.EffectiveVersion = newEffectiveVersion(s.o.Version)
+	c.FeatureGate = utilfeature.DefaultFeatureGate
+	c.LoopbackClientConfig = s.LoopbackConfig()
+	c.Authentication.Authenticator = newAuthenticator(s.authority)
+	c.Authorization.Authorizer = authorizer
+	c.SecureServing = &genericapiserver.SecureServingInfo{Listener: s.o.Listener, Cert: s.credentials, ClientCA: s.authority}
+	c.ExternalAddress = reachable(s.Addr())
+	c.MergedResourceConfig = extensions.DefaultAPIResourceConfigSource()
+	c.RESTOptionsGetter = s.storage(extensions.Codecs.LegacyCodec(apiextensionsv1.SchemeGroupVersion))
+
+	plugins := []admission.Interface{namespaces}
+	if s.o.Kinds != nil {
+		plugins = append(plugins, newKindPlugin(s.o.Kinds))
+	}
+	c.AdmissionControl = admission.NewChainHandler(append(plugins, s.o.Admission...)...)
+
+	// Bounds: without priority and fairness, a number of requests.
+	c.FlowControl = nil
+	c.MaxRequestsInFlight, c.MaxMutatingRequestsInFlight = s.o.MaxRequests, s.o.MaxMutatingRequests
+	c.MaxRequestBodyBytes = s.o.MaxRequestBytes
+	c.RequestTimeout = s.o.RequestTimeout
+	c.MinRequestTimeout = int(s.o.WatchTimeout / time.Second)
+	c.StorageInitializationTimeout = s.o.StartTimeout
+	s.boundRequests(ctx, c)
+
+	definitions := func(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
+		all := extensionsopenapi.GetOpenAPIDefinitions(ref)
+		maps.Copy(all, coreopenapi.GetOpenAPIDefinitions(ref))
+		return all
+	}
+	namer := openapinamer.NewDefinitionNamer(extensions.Scheme, core.PublicScheme())
+	c.OpenAPIConfig = genericapiserver.DefaultOpenAPIConfig(definitions, namer)
+	c.OpenAPIConfig.Info.Title = "Leat"
+	c.OpenAPIV3Config = genericapiserver.DefaultOpenAPIV3Config(definitions, namer)
+	c.OpenAPIV3Config.Info.Title = "Leat"
+	return c, nil
+}
+
+// boundRequests says which requests may last long, and ends those when the
+// server stops: the libraries wait for them otherwise.
+func (s *Server) boundRequests(stopping context.Context, c *genericapiserver.RecommendedConfig) {
+	prefixes := slices.Collect(maps.Keys(s.o.Handlers))
+	watches := filters.BasicLongRunningRequestCheck(sets.NewString("watch"), sets.NewString())
+	c.LongRunningFunc = func(r *http.Request, info *request.RequestInfo) bool {
+		return watches(r, info) || slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(r.URL.Path, p) })
+	}
+	c.BuildHandlerChainFunc = func(h http.Handler, c *genericapiserver.Config) http.Handler {
+		ending := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			info, ok := request.RequestInfoFrom(r.Context())
+			if !ok || !c.LongRunningFunc(r, info) {
+				h.ServeHTTP(w, r)
+				return
+			}
+			ctx, cancel := context.WithCancel(r.Context())
+			defer cancel()
+			defer context.AfterFunc(stopping, cancel)()
+			h.ServeHTTP(w, r.WithContext(ctx))
+		})
+		return genericapiserver.DefaultBuildHandlerChain(ending, c)
+	}
+}
+
+// storage puts resources into the store, encoded by a codec.
+func (s *Server) storage(codec runtime.Codec) genericregistry.RESTOptionsGetter {
+	return withoutCollection{storage.RESTOptions{
+		KV: s.o.KV, Codec: codec, Prefix: storagePrefix, Clock: s.o.Clock, Cache: !s.o.NoCache,
+		// Many, and watched by hardly anybody.
+		NoCache: map[schema.GroupResource]bool{{Resource: "events"}: true},
+	}}
+}
+
+// withoutCollection turns off what waits for a garbage collector: an object
+// deleted in the foreground, or to leave its dependents behind, would never go.
+type withoutCollection struct{ storage.RESTOptions }
+
+// GetRESTOptions implements generic.RESTOptionsGetter.
+func (o withoutCollection) GetRESTOptions(gr schema.GroupResource, example runtime.Object) (genericregistry.RESTOptions, error) {
+	opts, err := o.RESTOptions.GetRESTOptions(gr, example)
+	opts.EnableGarbageCollection = false
+	return opts, err
+}

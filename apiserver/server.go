@@ -1,0 +1,156 @@
+package apiserver
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/client-go/rest"
+)
+
+// Server is the API. It is made by New, and runs once.
+type Server struct {
+	o           Options
+	authority   *authority
+	credentials *credentials
+	pipe        *pipe
+	token       string
+	ready       chan struct{}
+	started     atomic.Bool
+}
+
+// New reads or makes the keys. Nothing runs, and no request is answered, before
+// Run.
+func New(o Options) (*Server, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	a, err := openAuthority(o.KeysDir, o.Clock.Now())
+	if err != nil {
+		return nil, fmt.Errorf("apiserver: %w", err)
+	}
+	hosts, err := certificateHosts(o.Listener.Addr(), o.Hosts)
+	if err != nil {
+		return nil, fmt.Errorf("apiserver: %w", err)
+	}
+	c, err := newCredentials(a, hosts, o.Clock.Now)
+	if err != nil {
+		return nil, fmt.Errorf("apiserver: %w", err)
+	}
+	return &Server{o: o, authority: a, credentials: c, pipe: newPipe(), token: rand.Text(), ready: make(chan struct{})}, nil
+}
+
+// Ready is closed when the core kinds and the CRDs given are served, the
+// namespaces exist and the kubeconfig is written. It stays open if Run fails
+// before.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Addr is where the server listens.
+func (s *Server) Addr() net.Addr { return s.o.Listener.Addr() }
+
+// LoopbackConfig is for clients within the process: all rights, no port, no
+// limit of rate. Requests wait until Run serves them. Clients must be stopped
+// before Run's context ends, or see their connections break.
+func (s *Server) LoopbackConfig() *rest.Config {
+	return &rest.Config{Host: "http://loopback", BearerToken: s.token, Dial: s.pipe.dial, QPS: -1, UserAgent: "leat"}
+}
+
+// WriteKubeconfig writes the admin's configuration, in one step and readable by
+// its owner only. It may be called at any time; Options.Kubeconfig is kept up
+// to date, a file written by this is not.
+func (s *Server) WriteKubeconfig(path string) error {
+	b, err := s.credentials.kubeconfig(reachable(s.Addr()))
+	if err != nil {
+		return err
+	}
+	if err := writeFile(path, b); err != nil {
+		return fmt.Errorf("kubeconfig: %w", err)
+	}
+	return nil
+}
+
+// Run serves until ctx ends; requests in progress are then finished, within
+// ShutdownTimeout, and watches ended. It returns when nothing runs any more. An
+// error says why the server could not start or go on.
+func (s *Server) Run(ctx context.Context) error {
+	if !s.started.CompareAndSwap(false, true) {
+		return errors.New("apiserver: a Server runs once")
+	}
+	if err := s.run(ctx); err != nil {
+		return fmt.Errorf("apiserver: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) run(ctx context.Context) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, err := s.build(ctx)
+	if err != nil {
+		return errors.Join(err, s.o.Listener.Close())
+	}
+	prepared := g.server.GenericAPIServer.PrepareRun()
+	g.server.GenericAPIServer.ShutdownTimeout = s.o.ShutdownTimeout
+
+	loopback := &http.Server{Handler: g.server.GenericAPIServer.Handler, ReadHeaderTimeout: s.o.RequestTimeout}
+	served := make(chan error, 1)
+	go func() { served <- loopback.Serve(s.pipe) }()
+	ran := make(chan error, 1)
+	go func() { ran <- prepared.RunWithContext(ctx) }()
+
+	err = s.start(ctx, g)
+	if err == nil {
+		close(s.ready)
+		err = s.credentials.run(ctx, s.o.Clock.After, s.renewed)
+	}
+	cancel()
+	stop, done := context.WithTimeout(context.WithoutCancel(ctx), s.o.ShutdownTimeout)
+	defer done()
+	err = errors.Join(err, <-ran, closeServer(stop, loopback))
+	<-served
+	return err
+}
+
+// closeServer waits for the requests in progress, and breaks off those that
+// last longer than ctx.
+func closeServer(ctx context.Context, h *http.Server) error {
+	err := h.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return h.Close()
+	}
+	return err
+}
+
+// start does what must be there before the server is ready. That the server
+// was told to stop in the meantime is no error.
+func (s *Server) start(ctx context.Context, g *generic) error {
+	limited, cancel := context.WithTimeout(ctx, s.o.StartTimeout)
+	defer cancel()
+	begun := time.Now()
+	err := s.bootstrap(limited, g)
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
+		return fmt.Errorf("start: %w", err)
+	}
+	if err := s.renewed(); err != nil {
+		return err
+	}
+	s.o.Logger.Debug("API is ready", "address", s.Addr().String(), "took", time.Since(begun))
+	return nil
+}
+
+// renewed keeps the kubeconfig up to date.
+func (s *Server) renewed() error {
+	if s.o.Kubeconfig == "" {
+		return nil
+	}
+	return s.WriteKubeconfig(s.o.Kubeconfig)
+}
