@@ -86,9 +86,7 @@ func (f *fsm) Restore(rc io.ReadCloser) error {
 	if err := f.machine.Restore(r); err != nil {
 		return fmt.Errorf("restore snapshot at entry %d: %w", h.applied, err)
 	}
-	if err := f.store.RestoreRows(h.applied, h.indexed, h.rows); err != nil {
-		return fmt.Errorf("restore snapshot at entry %d: %w", h.applied, err)
-	}
+	f.store.RestoreRows(h.applied, h.rows)
 	f.applied.Store(h.applied)
 	f.lastTime = h.time
 	f.observe(h.time)

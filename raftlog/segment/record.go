@@ -13,6 +13,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
+// checksumMore continues a checksum.
+func checksumMore(sum uint32, b []byte) uint32 { return crc32.Update(sum, castagnoli, b) }
+
 // A segment file begins with a header of headerSize bytes; records follow, each
 // at a multiple of align. All numbers are little endian.
 const (
@@ -21,14 +24,14 @@ const (
 	align       = 8
 	recordSize  = 64 // a record's header
 	maxPayload  = 1 << 30
-	headerBytes = 8 + 4 + 4 + 8 + 8 + 4 + 4 // what of the file's header is used
+	headerBytes = 8 + 4 + 4 + 8 + 8 + 8 + 4 + 4 // what of the file's header is used
 )
 
-// fileHeader opens a segment.
+// fileHeader opens a segment. It is synced before the file belongs to the log.
 type fileHeader struct {
-	generation uint64 // differs in each life of a file
-	first      uint64 // raft index of the first record
-	chain      uint32 // what the first record chains to
+	number     uint64 // place in the log
+	generation uint64 // random, another one in each life of the file
+	size       int64  // of the file when it was made
 }
 
 func (h fileHeader) append(b []byte) []byte {
@@ -36,9 +39,10 @@ func (h fileHeader) append(b []byte) []byte {
 	b = append(b, fileMagic...)
 	b = binary.LittleEndian.AppendUint32(b, 1) // version
 	b = binary.LittleEndian.AppendUint32(b, 0)
+	b = binary.LittleEndian.AppendUint64(b, h.number)
 	b = binary.LittleEndian.AppendUint64(b, h.generation)
-	b = binary.LittleEndian.AppendUint64(b, h.first)
-	b = binary.LittleEndian.AppendUint32(b, h.chain)
+	b = binary.LittleEndian.AppendUint64(b, uint64(h.size))
+	b = binary.LittleEndian.AppendUint32(b, 0)
 	return binary.LittleEndian.AppendUint32(b, checksum(b[start:]))
 }
 
@@ -56,11 +60,15 @@ func parseFileHeader(b []byte) (fileHeader, error) {
 	if v := binary.LittleEndian.Uint32(b[8:]); v != 1 {
 		return fileHeader{}, fmt.Errorf("segment version %d is not known here; was it written by a newer version?", v)
 	}
-	return fileHeader{
-		generation: binary.LittleEndian.Uint64(b[16:]),
-		first:      binary.LittleEndian.Uint64(b[24:]),
-		chain:      binary.LittleEndian.Uint32(b[32:]),
-	}, nil
+	h := fileHeader{
+		number:     binary.LittleEndian.Uint64(b[16:]),
+		generation: binary.LittleEndian.Uint64(b[24:]),
+		size:       int64(binary.LittleEndian.Uint64(b[32:])),
+	}
+	if h.size < headerSize {
+		return h, fmt.Errorf("the file's header gives a size of %d", h.size)
+	}
+	return h, nil
 }
 
 // recordHeader precedes a payload: the log's data, then its extensions.
@@ -142,12 +150,14 @@ func (h *recordHeader) fill(l *raft.Log, payload []byte) {
 	}
 }
 
-// appendRecord encodes a log behind b, chained to the record before, and
-// returns the checksum that the next one chains to.
+// appendRecord encodes a log behind b, chained to the record before, as the one
+// that follows batch others of the same write. It returns the checksum that the
+// next one chains to.
 func appendRecord(b []byte, l *raft.Log, generation uint64, chain uint32, batch int) ([]byte, uint32) {
 	start := len(b)
 	payload := len(l.Data) + len(l.Extensions)
-	b = append(b, make([]byte, recordSize)...)
+	var header [recordSize]byte
+	b = append(b, header[:]...)
 	b = append(b, l.Data...)
 	b = append(b, l.Extensions...)
 	h := recordHeader{
@@ -158,28 +168,8 @@ func appendRecord(b []byte, l *raft.Log, generation uint64, chain uint32, batch 
 		h.appendedAt = l.AppendedAt.UnixNano()
 	}
 	h.put(b[start:])
-	for int64(len(b)-start) < recordBytes(payload) {
-		b = append(b, 0)
-	}
-	return b, h.sum
-}
-
-// DamagedError is a piece of the log that does not read back as it was written.
-type DamagedError struct {
-	File   string
-	Offset int64 // bytes from the file's begin
-	// First and Last are the raft indexes that are lost or in doubt; 0: not known.
-	First, Last uint64
-	Reason      string
-}
-
-// Error names file and position.
-func (e *DamagedError) Error() string {
-	s := fmt.Sprintf("damaged log: %s at byte %d: %s", e.File, e.Offset, e.Reason)
-	if e.First != 0 {
-		s += fmt.Sprintf("; entries %d to %d are concerned", e.First, e.Last)
-	}
-	return s
+	var padding [align]byte
+	return append(b, padding[:recordBytes(payload)-int64(len(b)-start)]...), h.sum
 }
 
 // plausible is a quick test of whether a header may begin here.

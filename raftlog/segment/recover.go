@@ -7,48 +7,230 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
+	"sync"
 )
 
-const firstFile = "first" // the logical first index, where that lies inside a segment
+// Torn is the end of a write that a crash interrupted: it was never
+// acknowledged, and was cut off.
+type Torn struct {
+	File   string
+	Offset int64  // bytes from the file's begin
+	Index  uint64 // of the entry that was being written
+}
 
-// recover reads the directory. Segments with an index are taken by it: their
-// records are checked when they are read. The others are scanned.
-func (s *Store) recover() error {
-	if _, err := s.o.FS.Stat(filepath.Join(s.o.Dir, deletingFile)); err == nil {
-		if err := s.finishDeleting(); err != nil {
-			return fmt.Errorf("finish the deletion of the log in %s: %w", s.o.Dir, err)
+// Open opens the log in a directory, which is made when absent. Segments that
+// have their index are taken by it: their records are checked when they are
+// read. The others are read whole. A log of which an acknowledged record is
+// damaged is refused with a *DamagedError; nothing has been changed then.
+func Open(o Options) (*Store, error) {
+	o = o.withDefaults()
+	if o.SegmentBytes < minSegment || o.SegmentBytes%headerSize != 0 || o.FirstBytes < minSegment || o.FirstBytes%headerSize != 0 {
+		return nil, fmt.Errorf("segments of %d bytes, the first of %d: both must be multiples of %d, and at least %d", o.SegmentBytes, o.FirstBytes, headerSize, minSegment)
+	}
+	s := &Store{
+		o: o, reader: newReader(o.FS, o.OpenFiles, o.IndexCache), refs: map[rowKey][]*segment{},
+		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	s.changed = sync.NewCond(&s.mu)
+	if err := s.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the log in %s: %w", o.Dir, err), s.closeFiles())
+	}
+	go s.run()
+	s.wakeUp()
+	return s, nil
+}
+
+func (s *Store) open() error {
+	if err := s.o.FS.MkdirAll(s.o.Dir); err != nil {
+		return err
+	}
+	if err := s.openState(); err != nil {
+		return err
+	}
+	if s.state.cut.number != 0 {
+		if err := s.finishCut(s.state.cut); err != nil {
+			return fmt.Errorf("finish the deletion of a suffix: %w", err)
 		}
 	}
-	paths := list(s.o.FS, s.o.Dir, segmentSuffix)
-	slices.Sort(paths)
-	for i, path := range paths {
-		g, err := s.openSegment(path, i == len(paths)-1)
+	if err := s.listFiles(); err != nil {
+		return err
+	}
+	wipes, err := s.readSegments()
+	if err != nil {
+		return err
+	}
+	// The log is whole. Only from here on is it changed.
+	for _, w := range wipes {
+		if err := w.do(); err != nil {
+			return err
+		}
+	}
+	if len(s.segments) == 0 {
+		g, err := s.makeSegment(s.o.FirstBytes)
 		if err != nil {
 			return err
 		}
-		if g == nil {
-			continue // never became a segment
-		}
-		if n := len(s.segments); n > 0 {
-			before := s.segments[n-1]
-			before.sealed = true
-			if before.last+1 != g.first {
-				s.segments = append(s.segments, g)
-				return &DamagedError{File: before.path, Offset: before.end, First: before.last + 1, Last: g.first - 1,
-					Reason: fmt.Sprintf("it ends with entry %d, and the next segment, %s, begins with %d", before.last, g.path, g.first)}
-			}
-		}
-		s.segments = append(s.segments, g)
+		s.segments = []*segment{g}
 	}
-	if n := len(s.segments); n > 0 && s.segments[n-1].last >= s.segments[0].first {
-		s.first = s.segments[0].first
-	}
-	return s.readFirst()
+	s.covered = s.Indexed()
+	next := s.state
+	next.clean = false
+	return s.writeState(next)
 }
 
-func (s *Store) openSegment(path string, last bool) (_ *segment, err error) {
+// openState reads what the directory means, or begins a log where there is none.
+func (s *Store) openState() error {
+	path := s.path(stateFile)
+	slots, body, err := openSlots(s.o.FS, path, stateMagic)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.begin(path)
+	}
+	if err != nil {
+		return err
+	}
+	s.slots = slots
+	if s.state, err = decodeState(body); err != nil {
+		return &DamagedError{File: path, Offset: slotHeader, Reason: err.Error()}
+	}
+	return nil
+}
+
+func (s *Store) begin(path string) error {
+	segments, _, err := s.files()
+	if err != nil {
+		return err
+	}
+	if len(segments) > 0 {
+		return &DamagedError{File: path, Reason: fmt.Sprintf("the file is missing, but there are segments (%s and %d more)", segments[0], len(segments)-1)}
+	}
+	s.state = logState{floor: 1}
+	s.slots, err = createSlots(s.o.FS, path, stateMagic, s.state.encode())
+	return err
+}
+
+// listFiles finds what is not the log's.
+func (s *Store) listFiles() error {
+	segments, temporary, err := s.files()
+	if err != nil {
+		return err
+	}
+	for _, path := range temporary {
+		if err := s.remove(path); err != nil {
+			return err
+		}
+	}
+	var ours []string
+	for n := s.state.floor; n <= s.state.top; n++ {
+		path := s.path(segmentName(n))
+		if !slices.Contains(segments, path) {
+			return &DamagedError{File: path, Reason: fmt.Sprintf("the file is missing: segments %d to %d make up the log", s.state.floor, s.state.top)}
+		}
+		ours = append(ours, path)
+	}
+	s.spares = slices.DeleteFunc(segments, func(p string) bool { return slices.Contains(ours, p) })
+	return nil
+}
+
+// wipe clears what is left of an interrupted write.
+type wipe struct {
+	seg      *segment
+	from, to int64
+}
+
+func (w wipe) do() error {
+	if _, err := w.seg.file.WriteAt(make([]byte, w.to-w.from), w.from); err != nil {
+		return fmt.Errorf("cut off %s at byte %d: %w", w.seg.path, w.from, err)
+	}
+	if err := w.seg.file.Datasync(); err != nil {
+		return fmt.Errorf("cut off %s at byte %d: sync: %w", w.seg.path, w.from, err)
+	}
+	return nil
+}
+
+// readSegments reads all segments, and divides them into those that have entries
+// and those that were made ahead. It changes nothing; it returns what must be
+// wiped if it finds no damage.
+func (s *Store) readSegments() ([]wipe, error) {
+	var wipes []wipe
+	var ended *segment // the last one with a record
+	for n := s.state.floor; n <= s.state.top; n++ {
+		g, err := s.openSegment(n)
+		if err != nil {
+			return nil, err
+		}
+		s.segments = append(s.segments, g) // so that its file is closed
+		w, err := s.readSegment(g)
+		if err != nil {
+			return nil, err
+		}
+		if w != nil {
+			wipes = append(wipes, *w)
+			s.torn = append(s.torn, Torn{File: g.path, Offset: w.from, Index: s.last + 1})
+		}
+		if g.last < g.first {
+			continue
+		}
+		// Nothing is written into a segment before all that precedes it is synced.
+		if len(wipes) > 0 && wipes[0].seg != g {
+			t := s.torn[0]
+			return nil, &DamagedError{File: t.File, Offset: t.Offset, First: t.Index, Reason: fmt.Sprintf("a record does not read back, and %s, written after it, has whole ones", g.path)}
+		}
+		ended = g
+	}
+	if err := s.checkDurable(ended); err != nil {
+		return nil, err
+	}
+	return wipes, s.divide(ended)
+}
+
+// divide tells the segments that were made ahead from those in use.
+func (s *Store) divide(ended *segment) error {
+	if s.state.first > s.last {
+		return &DamagedError{File: s.path(stateFile), Offset: slotHeader, First: s.last + 1,
+			Reason: fmt.Sprintf("the log begins with entry %d, but the last one found is %d", s.state.first, s.last)}
+	}
+	used := 0
+	for i, g := range s.segments {
+		if g == ended || g.number == s.state.durable.number || i == 0 {
+			used = i + 1
+		}
+	}
+	if used > 0 && s.segments[used-1].indexed() {
+		used++ // a segment with an index takes no appends; there was a next one
+	}
+	if used > len(s.segments) {
+		g := s.segments[used-2]
+		return &DamagedError{File: g.path, Offset: g.end, First: g.last + 1, Reason: "the segment has an index, but there is none after it"}
+	}
+	s.ready = slices.Clone(s.segments[used:])
+	s.segments = s.segments[:used:used]
+	for i, g := range s.segments {
+		g.sealed = i < used-1
+		if s.first == 0 && g.first <= g.last {
+			s.first = max(g.first, s.state.first)
+		}
+	}
+	return nil
+}
+
+// checkDurable compares the log's end with the place up to which it was known to
+// be synced.
+func (s *Store) checkDurable(ended *segment) error {
+	end := place{s.state.floor, headerSize}
+	path := s.path(segmentName(s.state.floor))
+	if ended != nil {
+		end, path = place{ended.number, ended.end}, ended.path
+	}
+	if end.before(s.state.durable) && s.state.durable != (place{s.state.durable.number, headerSize}) {
+		return &DamagedError{File: path, Offset: end.at, First: s.last + 1,
+			Reason: fmt.Sprintf("the log ends here, but it was synced up to byte %d of segment %d", s.state.durable.at, s.state.durable.number)}
+	}
+	return nil
+}
+
+// openSegment opens a segment's file and reads its header.
+func (s *Store) openSegment(n uint64) (_ *segment, err error) {
+	path := s.path(segmentName(n))
 	f, err := s.o.FS.OpenReadWrite(path)
 	if err != nil {
 		return nil, err
@@ -63,193 +245,56 @@ func (s *Store) openSegment(path string, last bool) (_ *segment, err error) {
 		return nil, err
 	}
 	b := make([]byte, headerBytes)
-	n, err := f.ReadAt(b, 0)
+	read, err := f.ReadAt(b, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	h, err := parseFileHeader(b[:n])
-	if err != nil {
+	h, err := parseFileHeader(b[:read])
+	switch {
+	case err != nil:
 		return nil, &DamagedError{File: path, Reason: err.Error()}
+	case h.number != n:
+		return nil, &DamagedError{File: path, Reason: fmt.Sprintf("its header says that it is %s", filepath.Base(segmentName(h.number)))}
+	case size < h.size:
+		return nil, &DamagedError{File: path, Offset: size, Reason: fmt.Sprintf("the file ends here; its header says that it has %d bytes", h.size)}
 	}
-	if name := filepath.Base(path); name != segmentName(h.first) {
-		return nil, &DamagedError{File: path, Reason: fmt.Sprintf("its header says that it begins with entry %d", h.first)}
-	}
-	g := &segment{path: path, file: f, size: size, generation: h.generation, first: h.first, last: h.first - 1,
-		chain: h.chain, end: headerSize, positions: []uint32{}, rows: map[rowKey][]Row{}, covered: h.first - 1}
-	x, err := openIndex(s.o.FS, indexPath(path), s.cache)
-	if err == nil && x.head.generation == g.generation && x.head.first == g.first && !last {
-		g.index, g.positions, g.last, g.covered = x, nil, x.head.last, x.head.last
-		return g, nil
-	}
-	if x != nil {
-		err = errors.Join(err, x.file.Close()) // of another life of this file
-	}
-	if damaged := (*DamagedError)(nil); errors.As(err, &damaged) {
-		s.o.Logger.Warn("the index of a segment is damaged; the segment is scanned", "error", err)
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	return g, s.scan(g, last)
+	return newSegment(path, h, size, f), nil
 }
 
-// scan reads a segment's records. A bad one with nothing valid after it is, in
-// the last segment, the end of an interrupted write.
-func (s *Store) scan(g *segment, last bool) error {
-	for g.end+recordSize <= g.size {
-		h, _, err := g.readRecord(g.end)
-		next := g.last + 1
+// readSegment takes a segment by its index, or by its records. It goes on from
+// s.last and s.chain.
+func (s *Store) readSegment(g *segment) (*wipe, error) {
+	g.first, g.last, g.chain = s.last+1, s.last, s.chain
+	if g.number <= s.state.indexed {
+		x, err := openIndex(g, readFrom(g.file))
 		switch {
-		case err == nil && h.chain != g.chain:
-			err = fmt.Errorf("the record chains to %08x, not to %08x", h.chain, g.chain)
-		case err == nil && h.index != next:
-			err = fmt.Errorf("entry %d is there instead of %d", h.index, next)
+		case err == nil && s.last != 0 && x.foot.first != s.last+1:
+			return nil, &DamagedError{File: g.path, Offset: g.size - footerSize, First: s.last + 1, Last: x.foot.first - 1,
+				Reason: fmt.Sprintf("the segment begins with entry %d, the one before ends with %d", x.foot.first, s.last)}
+		case err == nil:
+			return nil, s.takeIndexed(g, x)
+		case !errors.As(err, &g.damaged):
+			return nil, err
 		}
-		if err == nil {
-			g.positions = append(g.positions, uint32(g.end/align))
-			g.chain, g.last = h.sum, h.index
-			g.end += h.size()
-			continue
-		}
-		return s.judge(g, next, err, last)
 	}
-	return nil
+	w, err := s.scan(g)
+	if g.damaged != nil {
+		g.damaged.First, g.damaged.Last = g.first, g.last
+		if err == nil && w != nil {
+			// It was sealed: an interrupted write cannot be.
+			err = &DamagedError{File: g.path, Offset: w.from, First: g.last + 1, Reason: "a record does not read back, nor does the segment's index"}
+		}
+	}
+	s.last, s.chain = g.last, g.chain
+	return w, err
 }
 
-// judge tells a torn write from damage. A record that was written by a later
-// write than the bad one proves that the bad one had been synced.
-func (s *Store) judge(g *segment, next uint64, reason error, last bool) error {
-	later, err := g.laterRecord(g.end + align)
-	if err != nil {
-		return err
-	}
-	if later != nil && later.index-uint64(later.batch) > next {
-		return &DamagedError{File: g.path, Offset: g.end, First: next, Last: later.index - 1,
-			Reason: fmt.Sprintf("%v; entry %d, written after it, is whole", reason, later.index)}
-	}
-	if g.blank() {
-		return nil // nothing has been written there in this life of the file
-	}
-	if last {
-		s.torn = append(s.torn, Torn{File: g.path, Offset: g.end, Index: next})
-		return g.wipe()
-	}
-	return nil // whether entries are missing shows where the next segment begins
-}
-
-// blank says whether the place of the next record holds nothing of this
-// generation.
-func (g *segment) blank() bool {
-	b := make([]byte, min(recordSize, g.size-g.end))
-	if _, err := g.file.ReadAt(b, g.end); err != nil {
-		return true
-	}
-	h, err := parseRecordHeader(b)
-	if err == nil {
-		return h.generation != g.generation
-	}
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// wipe clears the header of what is left of an interrupted write, and of all
-// else of this generation behind it, so that it cannot be taken for a record of
-// a later write.
-func (g *segment) wipe() error {
-	zeros := make([]byte, recordSize)
-	for at := g.end; at+recordSize <= g.size; {
-		b := make([]byte, recordSize)
-		if _, err := g.file.ReadAt(b, at); err != nil {
-			return fmt.Errorf("read %s: %w", g.path, err)
-		}
-		if h, err := parseRecordHeader(b); at == g.end || (err == nil && h.generation == g.generation) {
-			if _, err := g.file.WriteAt(zeros, at); err != nil {
-				return fmt.Errorf("cut off %s: %w", g.path, err)
-			}
-		}
-		next, err := g.nextHeader(at + align)
-		if err != nil {
-			return err
-		}
-		if next == 0 {
-			break
-		}
-		at = next
-	}
-	if err := g.file.Datasync(); err != nil {
-		return fmt.Errorf("sync %s: %w", g.path, err)
-	}
-	return nil
-}
-
-// laterRecord finds the last whole record of this generation behind a position.
-func (g *segment) laterRecord(at int64) (*recordHeader, error) {
-	var found *recordHeader
-	for {
-		next, err := g.nextHeader(at)
-		if err != nil || next == 0 {
-			return found, err
-		}
-		if h, _, err := g.readRecord(next); err == nil {
-			found = &h
-		}
-		at = next + align
-	}
-}
-
-// nextHeader finds the next valid header of this generation from a position on.
-// 0: there is none.
-func (g *segment) nextHeader(at int64) (int64, error) {
-	const window = 1 << 20
-	buf := make([]byte, window+recordSize)
-	for ; at+recordSize <= g.size; at += window {
-		b := buf[:min(int64(len(buf)), g.size-at)]
-		if _, err := g.file.ReadAt(b, at); err != nil {
-			return 0, fmt.Errorf("read %s: %w", g.path, err)
-		}
-		for i := 0; i+recordSize <= len(b) && i < window; i += align {
-			if !plausible(b[i:], g.generation) {
-				continue
-			}
-			if _, err := parseRecordHeader(b[i:]); err == nil {
-				return at + int64(i), nil
-			}
-		}
-	}
-	return 0, nil
-}
-
-// readFirst reads the logical first index, where one has been kept.
-func (s *Store) readFirst() error {
-	path := filepath.Join(s.o.Dir, firstFile)
-	f, err := s.o.FS.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	b := make([]byte, 64)
-	n, err := f.ReadAt(b, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	number, sum, _ := strings.Cut(strings.TrimSpace(string(b[:n])), " ")
-	first, err := strconv.ParseUint(number, 10, 64)
-	if err != nil || sum != fmt.Sprintf("%08x", checksum([]byte(number))) {
-		return &DamagedError{File: path, Reason: "it does not hold a number and its checksum"}
-	}
-	if s.first != 0 && first > s.first && first <= s.lastLocked() {
-		s.first = first
-	}
-	return nil
-}
-
-func (s *Store) writeFirst(first uint64) error {
-	number := strconv.FormatUint(first, 10)
-	return writeFile(s.o.FS, filepath.Join(s.o.Dir, firstFile), fmt.Appendf(nil, "%s %08x\n", number, checksum([]byte(number))))
+func (s *Store) takeIndexed(g *segment, x *segIndex) error {
+	g.index, g.positions, g.rows = x, nil, nil
+	g.first, g.last, g.end, g.chain = x.foot.first, x.foot.last, x.foot.end, x.foot.chain
+	s.last, s.chain = g.last, g.chain
+	s.refer(g)
+	f := g.file
+	g.file = nil
+	return f.Close()
 }

@@ -9,8 +9,10 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
+	iofs "io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -51,12 +53,24 @@ func OpenSnapshots(fs vfs.FS, dir string, keep int) (*SnapshotStore, error) {
 	if err := fs.MkdirAll(dir); err != nil {
 		return nil, err
 	}
-	for _, path := range list(fs, dir, temporaryExt) {
+	names, err := fs.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	list := func(names []iofs.DirEntry, suffix string) (paths []string) {
+		for _, e := range names {
+			if strings.HasSuffix(e.Name(), suffix) {
+				paths = append(paths, filepath.Join(dir, e.Name()))
+			}
+		}
+		return paths
+	}
+	for _, path := range list(names, temporarySuffix) {
 		if err := fs.Remove(path); err != nil {
 			return nil, err
 		}
 	}
-	for _, path := range list(fs, dir, snapSuffix) {
+	for _, path := range list(names, snapSuffix) {
 		_, meta, f, err := openSnapshot(fs, path)
 		if err != nil {
 			return nil, err
@@ -197,7 +211,7 @@ type snapshotReader struct {
 func (s *SnapshotStore) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration, configurationIndex uint64, _ raft.Transport) (raft.SnapshotSink, error) {
 	id := fmt.Sprintf("%020d-%d", index, term)
 	path := filepath.Join(s.dir, id+snapSuffix)
-	f, err := s.fs.Create(path + temporaryExt)
+	f, err := s.fs.Create(path + temporarySuffix)
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +258,7 @@ func (s *sink) Cancel() error {
 		return nil
 	}
 	s.done = true
-	return errors.Join(s.file.Close(), s.store.fs.Remove(s.path+temporaryExt))
+	return errors.Join(s.file.Close(), s.store.fs.Remove(s.path+temporarySuffix))
 }
 
 // Close makes the snapshot durable, then drops those that the ladder does not
@@ -269,7 +283,7 @@ func (s *sink) publish() error {
 	if err := s.file.Datasync(); err != nil {
 		return err
 	}
-	if err := s.store.fs.Rename(s.path+temporaryExt, s.path); err != nil {
+	if err := s.store.fs.Rename(s.path+temporarySuffix, s.path); err != nil {
 		return err
 	}
 	if err := s.store.fs.SyncDir(s.store.dir); err != nil {

@@ -1,56 +1,117 @@
-// Package segment keeps a raft log in segments of fixed size: allocated ahead,
-// recycled, synced with one write and one fdatasync an append. It implements
-// raft's log, stable and snapshot stores. The formats, and what each crash
-// leaves behind, are in raftlog's DESIGN.md.
+// Package segment keeps a raft log in segments: files of one size that are made
+// ahead, written once and recycled. An append is one write and one fdatasync.
+// The package implements raft's log, stable and snapshot stores. The formats,
+// and what each crash leaves behind, are in raftlog's DESIGN.md.
 package segment
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
-	"slices"
+	"sort"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
 	"github.com/leat-dev/leat/raftlog/vfs"
 )
 
+// Names of the files in a log's directory, beside stateFile.
+const (
+	segmentSuffix   = ".seg"
+	temporarySuffix = ".tmp"
+)
+
+func segmentName(number uint64) string { return fmt.Sprintf("%016x%s", number, segmentSuffix) }
+
 // Options configure a Store.
 type Options struct {
-	FS           vfs.FS
-	Dir          string
-	SegmentBytes int64 // 64 MiB
-	IndexCache   int   // blocks of 4 KiB of segment indexes kept in memory; 256
-	Recycle      int   // dropped segments kept to be written again; 2
-	Logger       *slog.Logger
+	FS  vfs.FS
+	Dir string
+	// SegmentBytes is the size of a segment's file; 64 MiB. It grows when the
+	// segment's index does not fit.
+	SegmentBytes int64
+	// FirstBytes is the size of a new log's first segment, so that a new log
+	// opens fast; 8 MiB, and at most SegmentBytes.
+	FirstBytes int64
+	Ahead      int // segments that are made ahead; 1
+	Recycle    int // dropped segments that are kept to be written again; 2
+	IndexCache int // blocks of 4 KiB of segments' indexes in memory; 1024
+	OpenFiles  int // sealed segments with a file open; 64
+	// Logger is told of failures in the background, which Ready reports as well.
+	Logger *slog.Logger
 }
+
+func (o Options) withDefaults() Options {
+	set := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&o.Ahead, 1)
+	set(&o.Recycle, 2)
+	set(&o.IndexCache, 1024)
+	set(&o.OpenFiles, 64)
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = 64 << 20
+	}
+	if o.FirstBytes == 0 {
+		o.FirstBytes = 8 << 20
+	}
+	o.FirstBytes = min(o.FirstBytes, o.SegmentBytes)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// minSegment holds the header, the footer and some records.
+const minSegment = 4 * headerSize
 
 // Store is a raft log in segments. One goroutine at a time appends and deletes;
-// reading is safe beside that.
+// all other methods may be called beside that.
+//
+// Locks are taken in the order writer, upkeep, mu.
 type Store struct {
-	o     Options
-	cache *blockCache
-	ahead *preparer
+	o      Options
+	reader *reader
+	torn   []Torn
 
-	// mu guards what follows. Appending holds it only to publish.
+	writer sync.Mutex // held by StoreLogs and DeleteRange
+	buf    []byte     // the writer's
+
+	// upkeep is held while the directory's meaning changes: by the background
+	// goroutine for a step, by deletion, by Close.
+	upkeep sync.Mutex
+	slots  *slotFile
+	state  logState
+	spares []string // paths of files that may be written again
+
 	mu       sync.RWMutex
-	segments []*segment // by first index; the last one takes appends
-	first    uint64     // logical first index; 0 while empty
-	failed   error      // the first failed write: nothing is written after it
-	torn     []Torn
+	segments []*segment // by number; the last one takes appends
+	ready    []*segment // made ahead
+	first    uint64     // logical first index; 0 while the log is empty
+	last     uint64
+	chain    uint32 // checksum of the last record's header
+	// deletions counts the deletions: what was read beside one may be something else.
+	deletions uint64
+	covered   uint64                // entries up to here have had their rows
+	refs      map[rowKey][]*segment // segments whose index has rows of the key
+	failed    error                 // the first failed write: nothing is written after it
+	closed    bool
+	notReady  error     // why the next segment could not be made
+	tried     time.Time // when
+	attempts  uint64    // at making it
+	want      int       // segments ahead that an append waits for
+	changed   *sync.Cond
 
-	buf []byte // the writer's
-}
-
-// Torn is the end of a write that a crash interrupted: it was never
-// acknowledged, and was cut off.
-type Torn struct {
-	File   string
-	Offset int64
-	Index  uint64 // of the entry that was being written
+	wake chan struct{}
+	stop chan struct{}
+	done chan struct{}
 }
 
 var (
@@ -58,53 +119,39 @@ var (
 	_ raft.MonotonicLogStore = (*Store)(nil)
 )
 
-// segment is one file. Positions are in memory until its index is on disk.
+// segment is one file. Positions and rows are in memory until its index is on
+// disk; the file is kept open as long.
 type segment struct {
-	path       string
-	file       vfs.File
-	generation uint64
-	first      uint64
-	last       uint64 // first-1 while empty
-	end        int64  // where the next record goes
-	size       int64
-	chain      uint32 // checksum of the last record's header
-	positions  []uint32
-	rows       map[rowKey][]Row // each in order of its offsets
-	covered    uint64           // entries up to here have their rows
-	sealed     bool
-	index      *indexFile
+	number, generation uint64
+	path               string
+	file               vfs.File // nil once indexed
+	size               int64
+	first, last        uint64 // last is first-1 while empty
+	end                int64  // where the next record goes
+	chain              uint32 // checksum of the header of the last record
+	sealed             bool
+
+	positions []uint32         // in units of align
+	rows      map[rowKey][]Row // each in order of its offsets
+	index     *segIndex        // nil: not on disk, or damaged
+	damaged   *DamagedError    // the index was on disk, and is damaged
 }
 
-// Open opens the log in a directory, which is made when absent. A *DamagedError
-// refuses a log of which an acknowledged record is damaged; nothing has been
-// changed then.
-func Open(o Options) (*Store, error) {
-	if o.SegmentBytes == 0 {
-		o.SegmentBytes = 64 << 20
-	}
-	if o.IndexCache == 0 {
-		o.IndexCache = 256
-	}
-	if o.Recycle == 0 {
-		o.Recycle = 2
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if err := o.FS.MkdirAll(o.Dir); err != nil {
-		return nil, err
-	}
-	s := &Store{o: o, cache: newBlockCache(o.IndexCache)}
-	if err := s.recover(); err != nil {
-		return nil, errors.Join(err, s.closeFiles())
-	}
-	s.ahead = newPreparer(o)
-	s.ahead.start()
-	for _, t := range s.torn {
-		o.Logger.Info("an interrupted write was cut off", "file", t.File, "byte", t.Offset, "entry", t.Index)
-	}
-	return s, nil
+// rowKey names the rows that are ordered among each other.
+type rowKey struct {
+	key  uint32
+	kind uint8
 }
+
+func newSegment(path string, h fileHeader, size int64, f vfs.File) *segment {
+	return &segment{
+		number: h.number, generation: h.generation, path: path, file: f, size: size,
+		first: 1, end: headerSize, positions: []uint32{}, rows: map[rowKey][]Row{},
+	}
+}
+
+// indexed tells whether the rows of all entries are known to be on disk.
+func (g *segment) indexed() bool { return g.index != nil || g.damaged != nil }
 
 // Recovered lists what Open cut off.
 func (s *Store) Recovered() []Torn { return s.torn }
@@ -124,276 +171,145 @@ func (s *Store) FirstIndex() (uint64, error) {
 func (s *Store) LastIndex() (uint64, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.lastLocked(), nil
+	return s.last, nil
 }
 
-func (s *Store) lastLocked() uint64 {
-	if s.first == 0 {
-		return 0
-	}
-	return s.segments[len(s.segments)-1].last
-}
-
-// GetLog implements raft.LogStore: it reads exactly the record and checks it.
+// GetLog implements raft.LogStore: it reads exactly the record, and checks it.
+// l keeps a buffer of its own. The error is raft.ErrLogNotFound for an entry
+// that is not in the log, and a *DamagedError for one that does not read back.
 func (s *Store) GetLog(index uint64, l *raft.Log) error {
-	seg, at, err := s.locate(index)
-	if err != nil {
-		return err
+	for {
+		deletions, err := s.getLog(index, l)
+		if err == nil {
+			return nil
+		}
+		s.mu.RLock()
+		same, closed := s.deletions == deletions, s.closed
+		s.mu.RUnlock()
+		if closed || same && !errors.Is(err, fs.ErrClosed) {
+			return err
+		}
+		// What was read may have been deleted, and written again, or the segment
+		// has got its index and is read through other files now.
 	}
-	h, payload, err := seg.readRecord(at)
-	if err == nil && h.index != index {
-		err = fmt.Errorf("entry %d is there instead of %d", h.index, index)
-	}
-	if err == nil {
-		h.fill(l, payload)
-		return nil
-	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.segmentOf(index) != seg {
-		return raft.ErrLogNotFound // dropped, and perhaps written again, meanwhile
-	}
-	return &DamagedError{File: seg.path, Offset: at, First: index, Last: index, Reason: err.Error()}
 }
 
-// locate finds a record. It is read without the lock, so that a slow read holds
-// up no append.
-func (s *Store) locate(index uint64) (*segment, int64, error) {
+func (s *Store) getLog(index uint64, l *raft.Log) (deletions uint64, err error) {
 	s.mu.RLock()
+	deletions = s.deletions
 	seg := s.segmentOf(index)
 	if seg == nil {
 		s.mu.RUnlock()
-		return nil, 0, raft.ErrLogNotFound
+		return deletions, raft.ErrLogNotFound
 	}
-	if seg.positions != nil {
-		at := int64(seg.positions[index-seg.first]) * align
-		s.mu.RUnlock()
-		return seg, at, nil
+	read, indexed := readFrom(seg.file), seg.index != nil
+	var at, size int64
+	if !indexed {
+		at, size = seg.place(index)
 	}
-	x := seg.index
 	s.mu.RUnlock()
-	at, err := x.position(index)
-	return seg, at, err
+	if indexed {
+		read = func(b []byte, at int64) error { return s.reader.readAt(seg, b, at) }
+		if at, size, err = s.reader.place(seg, index); err != nil {
+			return deletions, err
+		}
+	}
+	return deletions, readLog(seg, read, index, at, size, l)
 }
 
-// segmentOf returns the segment that holds an entry; nil: none.
-func (s *Store) segmentOf(index uint64) *segment {
-	if s.first == 0 || index < s.first || index > s.lastLocked() {
-		return nil
+func readFrom(f vfs.File) func(b []byte, at int64) error {
+	return func(b []byte, at int64) error {
+		_, err := f.ReadAt(b, at)
+		return err
 	}
-	i, ok := slices.BinarySearchFunc(s.segments, index, func(g *segment, x uint64) int { return cmp.Compare(g.first, x) })
-	if !ok {
-		i--
-	}
-	return s.segments[i]
 }
 
-// guess is how much of a record is read at once: most are no larger.
-const guess = 4096
-
-func (g *segment) readRecord(at int64) (recordHeader, []byte, error) {
-	b := make([]byte, min(guess, g.size-at))
-	if _, err := g.file.ReadAt(b, at); err != nil {
-		return recordHeader{}, nil, err
+// readLog reads the record of an entry.
+func readLog(g *segment, read func([]byte, int64) error, index uint64, at, size int64, l *raft.Log) error {
+	b := make([]byte, size)
+	if err := read(b, at); err != nil {
+		return fmt.Errorf("read %s at byte %d: %w", g.path, at, err)
 	}
+	h, payload, err := parseRecord(b, g.generation)
+	if err == nil && h.index != index {
+		err = fmt.Errorf("entry %d is there instead", h.index)
+	}
+	if err != nil {
+		return &DamagedError{File: g.path, Offset: at, First: index, Last: index, Reason: err.Error()}
+	}
+	h.fill(l, payload)
+	return nil
+}
+
+// parseRecord reads the record that b begins with, and checks it.
+func parseRecord(b []byte, generation uint64) (recordHeader, []byte, error) {
 	h, err := parseRecordHeader(b)
 	if err != nil {
 		return h, nil, err
 	}
-	if h.generation != g.generation {
-		return h, nil, fmt.Errorf("the record is of generation %x, the file of %x", h.generation, g.generation)
+	if h.generation != generation {
+		return h, nil, fmt.Errorf("the record is of generation %x, the file of %x", h.generation, generation)
 	}
-	if at+h.size() > g.size {
-		return h, nil, fmt.Errorf("the record's length (%d) runs past the file's end", h.length)
-	}
-	if n := recordSize + int(h.length); n > len(b) {
-		whole := make([]byte, n)
-		copied := copy(whole, b)
-		if _, err := g.file.ReadAt(whole[copied:], at+int64(copied)); err != nil {
-			return h, nil, err
-		}
-		b = whole
+	if h.size() > int64(len(b)) {
+		return h, nil, fmt.Errorf("the record's length %d is too large", h.length)
 	}
 	payload := b[recordSize : recordSize+h.length : recordSize+h.length]
 	return h, payload, h.checkPayload(payload)
 }
 
-// StoreLog implements raft.LogStore.
-func (s *Store) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+// place is where the record of an entry lies, and how long it is.
+func (g *segment) place(index uint64) (at, size int64) {
+	i := index - g.first
+	at = int64(g.positions[i]) * align
+	if i+1 < uint64(len(g.positions)) {
+		return at, int64(g.positions[i+1])*align - at
+	}
+	return at, g.end - at
+}
 
-// StoreLogs implements raft.LogStore: one write and one sync for what fits into
-// the current segment. After a failed write or sync every later call fails.
-func (s *Store) StoreLogs(logs []*raft.Log) error {
-	if len(logs) == 0 {
+// segmentOf returns the segment that holds an entry; nil: none.
+func (s *Store) segmentOf(index uint64) *segment {
+	if s.first == 0 || index < s.first || index > s.last {
 		return nil
 	}
-	if err := s.writable(logs); err != nil {
-		return err
-	}
-	for len(logs) > 0 {
-		n, err := s.appendSome(logs)
-		if err != nil {
-			s.mu.Lock()
-			s.failed = fmt.Errorf("the log in %s failed before and takes no more writes: %w", s.o.Dir, err)
-			s.mu.Unlock()
-			return fmt.Errorf("append entries %d to %d: %w", logs[0].Index, logs[len(logs)-1].Index, err)
-		}
-		logs = logs[n:]
-	}
-	return nil
+	// An empty segment begins where the next one does.
+	i := sort.Search(len(s.segments), func(i int) bool { return s.segments[i].first > index })
+	return s.segments[i-1]
 }
 
-func (s *Store) writable(logs []*raft.Log) error {
+func (s *Store) active() *segment { return s.segments[len(s.segments)-1] }
+
+// Ready says why the next segment does not exist, if it does not and making it
+// has failed: most likely the disk is full. It is tried again.
+func (s *Store) Ready() error {
 	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.failed != nil {
-		return s.failed
-	}
-	next := logs[0].Index
-	if last := s.lastLocked(); last != 0 && next != last+1 {
-		return fmt.Errorf("append entry %d: the log ends with %d", next, last)
-	}
-	for i, l := range logs {
-		if l.Index != next+uint64(i) {
-			return fmt.Errorf("append entry %d after %d", l.Index, next+uint64(i)-1)
-		}
-		if n := recordBytes(len(l.Data) + len(l.Extensions)); n > s.o.SegmentBytes-headerSize {
-			return fmt.Errorf("append entry %d: its %d bytes do not fit into a segment of %d", l.Index, n, s.o.SegmentBytes)
-		}
-	}
-	return nil
-}
-
-// appendSome writes as many logs as fit into the segment that takes appends,
-// after moving on to the next where not one fits.
-func (s *Store) appendSome(logs []*raft.Log) (int, error) {
-	seg, err := s.current(logs[0])
-	if err != nil {
-		return 0, err
-	}
-	s.buf = s.buf[:0]
-	chain, positions := seg.chain, seg.positions
-	n := 0
-	for _, l := range logs {
-		if seg.end+int64(len(s.buf))+recordBytes(len(l.Data)+len(l.Extensions)) > seg.size {
-			break
-		}
-		positions = append(positions, uint32((seg.end+int64(len(s.buf)))/align))
-		s.buf, chain = appendRecord(s.buf, l, seg.generation, chain, n)
-		n++
-	}
-	if _, err := seg.file.WriteAt(s.buf, seg.end); err != nil {
-		return 0, fmt.Errorf("write %s: %w", seg.path, err)
-	}
-	if err := seg.file.Datasync(); err != nil {
-		return 0, fmt.Errorf("sync %s: %w", seg.path, err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	seg.end += int64(len(s.buf))
-	seg.chain, seg.positions = chain, positions
-	seg.last = logs[n-1].Index
-	if s.first == 0 {
-		s.first = logs[0].Index
-	}
-	if cap(s.buf) > maxBuffer {
-		s.buf = nil
-	}
-	return n, nil
-}
-
-// maxBuffer is the largest write buffer that is kept between appends, in bytes.
-const maxBuffer = 4 << 20
-
-// current is the segment that takes a log: the last one, or the next.
-func (s *Store) current(l *raft.Log) (*segment, error) {
-	s.mu.RLock()
-	var seg *segment
-	if len(s.segments) > 0 {
-		seg = s.segments[len(s.segments)-1]
+	err, tried := s.failed, s.tried
+	if err == nil {
+		err = s.notReady
 	}
 	s.mu.RUnlock()
-	if seg != nil && seg.end+recordBytes(len(l.Data)+len(l.Extensions)) <= seg.size && seg.last+1 == l.Index {
-		return seg, nil
+	if err != nil && time.Since(tried) > retryAfter {
+		s.wakeUp()
 	}
-	if seg != nil && seg.last < seg.first && seg.last+1 != l.Index {
-		if err := s.dropEmpty(seg); err != nil {
-			return nil, err
-		}
-		seg = nil
-	}
-	next, err := s.activate(l.Index, seg)
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if seg != nil {
-		seg.sealed = true
-	}
-	s.segments = append(s.segments, next)
-	return next, s.writeIndexes()
+	return err
 }
 
-// dropEmpty removes a segment that was begun for an entry that never came.
-func (s *Store) dropEmpty(g *segment) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.remove(g); err != nil {
-		return err
-	}
-	s.segments = s.segments[:len(s.segments)-1]
-	return nil
-}
+// retryAfter is how long a segment that could not be made is not tried again.
+const retryAfter = 200 * time.Millisecond
 
-// activate turns the prepared file into the segment that begins with an entry.
-func (s *Store) activate(first uint64, before *segment) (*segment, error) {
-	p, err := s.ahead.take()
-	if err != nil {
-		return nil, fmt.Errorf("next segment: %w", err)
-	}
-	g := &segment{
-		path: filepath.Join(s.o.Dir, segmentName(first)), file: p.file, generation: p.generation, size: p.size,
-		first: first, last: first - 1, covered: first - 1, end: headerSize, positions: []uint32{}, rows: map[rowKey][]Row{},
-	}
-	if before != nil {
-		g.chain = before.chain
-	}
-	if _, err := g.file.WriteAt(fileHeader{g.generation, g.first, g.chain}.append(nil), 0); err != nil {
-		return nil, fmt.Errorf("write the header of %s: %w", p.path, err)
-	}
-	if err := g.file.Datasync(); err != nil {
-		return nil, fmt.Errorf("sync %s: %w", p.path, err)
-	}
-	if err := s.o.FS.Rename(p.path, g.path); err != nil {
-		return nil, err
-	}
-	if err := s.o.FS.SyncDir(s.o.Dir); err != nil {
-		return nil, fmt.Errorf("sync %s: %w", s.o.Dir, err)
-	}
-	return g, nil
-}
-
-// Room is how many bytes of entries can be appended for sure: what is left of
+// Room is how many bytes of one entry can be appended for sure: what is left of
 // the current segment, or the whole of the next one where that exists.
 func (s *Store) Room() int64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	var room int64
-	if n := len(s.segments); n > 0 {
-		room = s.segments[n-1].size - s.segments[n-1].end
+	room := s.active().room()
+	for _, g := range s.ready {
+		room = max(room, g.room())
 	}
-	if s.ahead.ready() {
-		room = max(room, s.o.SegmentBytes-headerSize)
-	}
-	return room - recordSize
+	return max(0, room)
 }
 
-// Ready says why the next segment does not exist, if it does not and making it
-// has failed. It is tried again.
-func (s *Store) Ready() error { return s.ahead.err() }
-
-// Segments describes the segments, oldest first.
+// Segments describes the segments that have or take entries, oldest first.
 func (s *Store) Segments() []Info {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -403,44 +319,111 @@ func (s *Store) Segments() []Info {
 		if g.last < g.first {
 			out[i].Last = 0
 		}
-		if g.index != nil {
-			for _, x := range g.index.groups {
-				out[i].Summaries = append(out[i].Summaries, x.Summary)
-			}
-			continue
+		if !g.sealed {
+			out[i].Bytes = g.end
 		}
-		for _, x := range groupRows(g.sortedRows()) {
+		groups := []group(nil)
+		if g.index != nil {
+			groups = g.index.groups
+		} else {
+			groups = groupRows(g.sortedRows())
+		}
+		for _, x := range groups {
 			out[i].Summaries = append(out[i].Summaries, x.Summary)
 		}
 	}
 	return out
 }
 
-// Close waits for the preparation of the next segment and closes the files.
-func (s *Store) Close() error {
-	s.ahead.stop()
+// Check reads the entries from an index on, as raft will, and returns the first
+// error.
+func (s *Store) Check(from uint64) error {
+	s.mu.RLock()
+	first, last := s.first, s.last
+	s.mu.RUnlock()
+	if first == 0 {
+		return nil
+	}
+	var l raft.Log
+	for i := max(first, from); i <= last; i++ {
+		if err := s.GetLog(i, &l); err != nil && !errors.Is(err, raft.ErrLogNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// fail keeps the first failed write; nothing is written after it.
+func (s *Store) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failed == nil {
-		s.failed = errors.New("the log is closed")
+		s.failed = fmt.Errorf("the log in %s failed before and takes no more writes: %w", s.o.Dir, err)
 	}
-	return s.closeFiles()
+	s.changed.Broadcast()
+}
+
+// Close ends the upkeep in the background, notes where the log ends, and closes
+// the files. Other methods must not be called after it.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	failed := s.failed
+	if s.failed == nil {
+		s.failed = ErrClosed
+	}
+	s.changed.Broadcast()
+	s.mu.Unlock()
+	close(s.stop)
+	<-s.done
+	s.writer.Lock()
+	defer s.writer.Unlock()
+	s.upkeep.Lock()
+	defer s.upkeep.Unlock()
+	var err error
+	if failed == nil {
+		next := s.state
+		next.clean = true
+		err = s.writeState(next)
+	}
+	return errors.Join(err, s.closeFiles())
 }
 
 func (s *Store) closeFiles() error {
 	var errs []error
-	for _, g := range s.segments {
-		errs = append(errs, g.close(s.cache))
+	for _, list := range [][]*segment{s.segments, s.ready} {
+		for _, g := range list {
+			if g.file != nil {
+				errs = append(errs, g.file.Close())
+			}
+		}
 	}
-	s.segments, s.first = nil, 0
+	if s.slots != nil {
+		errs = append(errs, s.slots.close())
+	}
+	s.reader.close()
 	return errors.Join(errs...)
 }
 
-func (g *segment) close(c *blockCache) error {
-	err := g.file.Close()
-	if g.index != nil {
-		c.forget(g.index)
-		err = errors.Join(err, g.index.file.Close())
+func (s *Store) path(name string) string { return filepath.Join(s.o.Dir, name) }
+
+// files lists the directory's segment files, and its left-over temporary ones.
+func (s *Store) files() (segments, temporary []string, err error) {
+	entries, err := s.o.FS.ReadDir(s.o.Dir)
+	if err != nil {
+		return nil, nil, err
 	}
-	return err
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case strings.HasSuffix(name, segmentSuffix):
+			segments = append(segments, s.path(name))
+		case strings.HasSuffix(name, temporarySuffix):
+			temporary = append(temporary, s.path(name))
+		}
+	}
+	return segments, temporary, nil
 }

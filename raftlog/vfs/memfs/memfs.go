@@ -238,6 +238,9 @@ func (m *FS) Rename(from, to string) error {
 	if n == nil {
 		return missing("rename", from)
 	}
+	if from == to {
+		return nil
+	}
 	// One change after the other: a crash between them leaves both names, which
 	// is more than a journal would do and never less.
 	m.note(change{name: to, node: n})

@@ -1,0 +1,191 @@
+package segment
+
+import (
+	"fmt"
+
+	"github.com/hashicorp/raft"
+)
+
+// StoreLog implements raft.LogStore.
+func (s *Store) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
+// part is what of an append goes into one segment.
+type part struct {
+	seg  *segment
+	logs []*raft.Log
+}
+
+// StoreLogs implements raft.LogStore: one write and one sync, and one more for
+// each segment that the logs run over into. An error before the first write
+// (an index out of order, an entry that is too large, no room) leaves the log
+// as it was; after a failed write or sync every later call fails, because what
+// is on disk is not known any more.
+func (s *Store) StoreLogs(logs []*raft.Log) error {
+	if len(logs) == 0 {
+		return nil
+	}
+	s.writer.Lock()
+	defer s.writer.Unlock()
+	if err := s.admit(logs); err != nil {
+		return err
+	}
+	parts, err := s.plan(logs)
+	if err != nil {
+		return fmt.Errorf("append entries %d to %d: %w", logs[0].Index, logs[len(logs)-1].Index, err)
+	}
+	for _, p := range parts {
+		if err := s.write(p); err != nil {
+			err = fmt.Errorf("append entries %d to %d: %w", logs[0].Index, logs[len(logs)-1].Index, err)
+			s.fail(err)
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) admit(logs []*raft.Log) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.failed != nil {
+		return s.failed
+	}
+	next := logs[0].Index
+	if next == 0 || s.last != 0 && next != s.last+1 {
+		return fmt.Errorf("append entry %d: the log in %s ends with %d; delete it first to begin elsewhere", next, s.o.Dir, s.last)
+	}
+	for i, l := range logs {
+		if l.Index != next+uint64(i) {
+			return fmt.Errorf("append entry %d after %d: entries must follow each other", l.Index, next+uint64(i)-1)
+		}
+		if n, most := bytesOf(l), s.o.SegmentBytes-headerSize-footerSize; n > most {
+			return fmt.Errorf("append entry %d: its %d bytes do not fit into a segment, which takes %d", l.Index, n, most)
+		}
+	}
+	return nil
+}
+
+func bytesOf(l *raft.Log) int64 { return recordBytes(len(l.Data) + len(l.Extensions)) }
+
+// indexBytes estimates what an entry adds to its segment's index. An index that
+// turns out larger makes the file grow.
+const indexBytes = positionBytes + rowBytes + 4
+
+// fits says whether a record goes into a segment, given what is in it already.
+// The index has its room, but an empty segment takes whatever fits at all.
+func (g *segment) fits(end int64, entries int, record int64) bool {
+	if entries == 0 {
+		return end+record <= g.size-footerSize
+	}
+	return end+record+int64(entries+1)*indexBytes+2*blockSize <= g.size-footerSize
+}
+
+// room is the largest entry, in bytes, that fits behind those that are there.
+func (g *segment) room() int64 {
+	room := g.size - footerSize - g.end - recordSize - align
+	if n := len(g.positions); n > 0 {
+		room -= int64(n+1)*indexBytes + 2*blockSize
+	}
+	return room
+}
+
+// plan distributes logs over the segments that there are, waiting for more where
+// they are being made. It writes nothing.
+func (s *Store) plan(logs []*raft.Log) ([]part, error) {
+	s.mu.RLock()
+	g := s.active()
+	end, entries := g.end, len(g.positions)
+	s.mu.RUnlock()
+	var parts []part
+	for next := 0; ; next++ {
+		n := 0
+		for n < len(logs) && g.fits(end, entries, bytesOf(logs[n])) {
+			end += bytesOf(logs[n])
+			entries++
+			n++
+		}
+		parts = append(parts, part{seg: g, logs: logs[:n]})
+		if logs = logs[n:]; len(logs) == 0 {
+			return parts, nil
+		}
+		var err error
+		if g, err = s.waitReady(next); err != nil {
+			return nil, err
+		}
+		end, entries = g.end, 0
+	}
+}
+
+// waitReady returns the segment that was made ahead as number n, counted from 0;
+// where it does not exist it is tried once more.
+func (s *Store) waitReady(n int) (*segment, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.want = n + 1
+	defer func() { s.want = 0 }()
+	before := s.attempts
+	for len(s.ready) <= n {
+		switch {
+		case s.failed != nil:
+			return nil, s.failed
+		case s.notReady != nil && s.attempts > before:
+			return nil, fmt.Errorf("the next segment cannot be made: %w", s.notReady)
+		}
+		s.wakeUp()
+		s.changed.Wait()
+	}
+	return s.ready[n], nil
+}
+
+// write appends to one segment, after moving on to it.
+func (s *Store) write(p part) error {
+	g := p.seg
+	s.mu.Lock()
+	if g != s.active() {
+		s.moveOn(g)
+	}
+	chain := s.chain
+	s.mu.Unlock()
+	if len(p.logs) == 0 {
+		return nil
+	}
+	s.buf = s.buf[:0]
+	positions := g.positions
+	for i, l := range p.logs {
+		positions = append(positions, uint32((g.end+int64(len(s.buf)))/align))
+		s.buf, chain = appendRecord(s.buf, l, g.generation, chain, i)
+	}
+	if _, err := g.file.WriteAt(s.buf, g.end); err != nil {
+		return fmt.Errorf("write %s: %w", g.path, err)
+	}
+	if err := g.file.Datasync(); err != nil {
+		return fmt.Errorf("sync %s: %w", g.path, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(g.positions) == 0 {
+		g.first = p.logs[0].Index
+	}
+	g.positions, g.end = positions, g.end+int64(len(s.buf))
+	g.last, g.chain = p.logs[len(p.logs)-1].Index, chain
+	s.last, s.chain = g.last, chain
+	if s.first == 0 {
+		s.first = p.logs[0].Index
+		s.covered = max(s.covered, s.first-1)
+	}
+	if cap(s.buf) > maxBuffer {
+		s.buf = nil
+	}
+	return nil
+}
+
+// maxBuffer is the largest write buffer that is kept between appends, in bytes.
+const maxBuffer = 4 << 20
+
+// moveOn makes the next segment the one that takes appends.
+func (s *Store) moveOn(g *segment) {
+	s.active().sealed = true
+	g.first, g.last = s.last+1, s.last
+	s.segments = append(s.segments, g)
+	s.ready = s.ready[1:]
+	s.wakeUp()
+}
