@@ -4,34 +4,33 @@ package broker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
 
 	"github.com/leat-dev/leat/api/event"
 	"github.com/leat-dev/leat/channel"
-	"github.com/leat-dev/leat/raftlog"
 )
 
-// Resolver finds what a request's path names.
+// Resolver finds what a request's path names. It is used from many goroutines
+// at once.
 type Resolver interface {
 	// Broker and Channel return the log of a Broker or Channel; false where
-	// there is none.
+	// there is none. Its Append must be done with the events when it returns:
+	// their data is in buffers that are used again.
 	Broker(namespace, name string) (channel.Channel, bool)
 	Channel(namespace, name string) (channel.Channel, bool)
 }
 
 // Authenticator decides who may send. Its errors are ErrUnauthenticated or
-// ErrForbidden, wrapped with a reason.
+// ErrForbidden, wrapped with a reason that the sender may see.
 type Authenticator interface {
+	// Authorize is given the Authorization header, as it came, and the
+	// namespace of the path, also where the path names nothing.
 	Authorize(ctx context.Context, authorization, namespace string) error
 }
 
@@ -46,7 +45,8 @@ type IngressOptions struct {
 	Resolver Resolver
 	// Authenticator is nil where anyone may send.
 	Authenticator Authenticator
-	Limits        event.Limits
+	// Limits are those of events. Replies have them too.
+	Limits event.Limits
 	// MaxBodyBytes bounds one request's body; 8 MiB.
 	MaxBodyBytes int64
 	// MaxBodyMemory bounds the bodies of all requests together; 128 MiB.
@@ -69,9 +69,8 @@ type IngressOptions struct {
 // Ingress serves /NAMESPACE/BROKER and /channels/NAMESPACE/NAME.
 type Ingress struct {
 	o        IngressOptions
-	memory   *semaphore.Weighted
+	bodies   bodies
 	requests *semaphore.Weighted
-	buffers  sync.Pool
 }
 
 // NewIngress makes an ingress.
@@ -88,10 +87,9 @@ func NewIngress(o IngressOptions) *Ingress {
 	if o.Counted == nil {
 		o.Counted = func(string, string, int, int) {}
 	}
-	return &Ingress{
-		o: o, memory: semaphore.NewWeighted(o.MaxBodyMemory), requests: semaphore.NewWeighted(o.MaxRequests),
-		buffers: sync.Pool{New: func() any { return new([]byte) }},
-	}
+	i := &Ingress{o: o, requests: semaphore.NewWeighted(o.MaxRequests)}
+	i.bodies.init(o.MaxBodyMemory)
+	return i
 }
 
 func setDefault[T comparable](v *T, d T) {
@@ -99,18 +97,6 @@ func setDefault[T comparable](v *T, d T) {
 	if *v == zero {
 		*v = d
 	}
-}
-
-// refusal is an answer that is not 202.
-type refusal struct {
-	status int
-	reason string
-}
-
-func (r *refusal) Error() string { return r.reason }
-
-func refuse(status int, format string, args ...any) *refusal {
-	return &refusal{status, fmt.Sprintf(format, args...)}
 }
 
 // target is what a path names.
@@ -121,21 +107,24 @@ type target struct {
 
 // ServeHTTP implements http.Handler.
 func (i *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	t, err := i.target(r.URL.Path)
+	if !i.requests.TryAcquire(1) {
+		i.answer(w, target{}, refuse(http.StatusServiceUnavailable, "%d requests are being handled already, which is the limit; send again later", i.o.MaxRequests))
+		return
+	}
+	defer i.requests.Release(1)
+	t, err := i.target(r)
+	events := 0
 	if err == nil {
 		switch r.Method {
 		case http.MethodPost:
+			events, err = i.accept(r, t)
 		case http.MethodOptions:
 			i.options(w, r)
+			i.o.Counted(t.namespace, t.name, http.StatusOK, 0)
 			return
 		default:
-			w.Header().Set("Allow", allow)
 			err = refuse(http.StatusMethodNotAllowed, "method %s is not allowed: send events with POST", r.Method)
 		}
-	}
-	events := 0
-	if err == nil {
-		events, err = i.accept(r, t)
 	}
 	if err != nil {
 		i.answer(w, t, err)
@@ -147,30 +136,35 @@ func (i *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 const allow = "POST, OPTIONS"
 
-// target resolves a path; a trailing slash does not matter.
-func (i *Ingress) target(path string) (target, error) {
-	parts := strings.Split(strings.TrimSuffix(strings.TrimPrefix(path, "/"), "/"), "/")
-	var t target
-	ok := false
-	switch {
-	case len(parts) == 3 && parts[0] == "channels":
-		t = target{kind: "channel", namespace: parts[1], name: parts[2]}
-		t.channel, ok = i.o.Resolver.Channel(t.namespace, t.name)
-	case len(parts) == 2:
-		t = target{kind: "broker", namespace: parts[0], name: parts[1]}
+// target resolves a request's path; a trailing slash does not matter. Whoever
+// may not send to a namespace does not learn what is in it.
+func (i *Ingress) target(r *http.Request) (target, error) {
+	namespace, name, ok := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/"), "/"), "/")
+	t := target{kind: "broker", namespace: namespace, name: name}
+	if ns, n, isChannel := strings.Cut(name, "/"); isChannel && namespace == "channels" {
+		t = target{kind: "channel", namespace: ns, name: n}
+	}
+	if !ok || t.namespace == "" || t.name == "" || strings.Contains(t.name, "/") {
+		return target{}, refuse(http.StatusNotFound, "no events are taken here: send them to /NAMESPACE/BROKER or /channels/NAMESPACE/NAME")
+	}
+	if i.o.Authenticator != nil && r.Method == http.MethodPost {
+		if err := i.o.Authenticator.Authorize(r.Context(), r.Header.Get("Authorization"), t.namespace); err != nil {
+			return target{}, err
+		}
+	}
+	if t.kind == "broker" {
 		t.channel, ok = i.o.Resolver.Broker(t.namespace, t.name)
-	default:
-		return t, refuse(http.StatusNotFound, "send events to /NAMESPACE/BROKER or /channels/NAMESPACE/NAME")
+	} else {
+		t.channel, ok = i.o.Resolver.Channel(t.namespace, t.name)
 	}
 	if !ok {
-		err := refuse(http.StatusNotFound, "%s %s/%s is not there, or not ready yet", t.kind, t.namespace, t.name)
-		return target{}, err
+		return target{}, refuse(http.StatusNotFound, "%s %s/%s is not there, or not ready yet", t.kind, t.namespace, t.name)
 	}
 	return t, nil
 }
 
-// options answers a web hook's validation request
-// (https://github.com/cloudevents/spec/blob/main/cloudevents/http-webhook.md).
+// options answers a web hook's request for validation, as the CloudEvents
+// specification of web hooks says.
 func (i *Ingress) options(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Allow", allow)
@@ -189,26 +183,18 @@ func (i *Ingress) options(w http.ResponseWriter, r *http.Request) {
 
 // accept reads a request and appends its events. It returns how many they are.
 func (i *Ingress) accept(r *http.Request, t target) (int, error) {
-	if i.o.Authenticator != nil {
-		if err := i.o.Authenticator.Authorize(r.Context(), r.Header.Get("Authorization"), t.namespace); err != nil {
-			return 0, err
-		}
-	}
-	if !i.requests.TryAcquire(1) {
-		return 0, refuse(http.StatusServiceUnavailable, "%d requests are being handled already", i.o.MaxRequests)
-	}
-	defer i.requests.Release(1)
-	body, release, err := i.read(r)
+	limit, err := i.bodyLimit(r)
 	if err != nil {
 		return 0, err
 	}
-	defer release()
-	events, _, err := event.FromMessage(requestHeaders(r.Header), body, i.o.Limits)
-	if err != nil {
+	var b body
+	defer i.bodies.release(&b)
+	if err := i.bodies.read(&b, r.Body, r.ContentLength, limit); err != nil {
 		return 0, err
 	}
-	if len(events) == 0 {
-		return 0, nil
+	events, _, err := event.FromMessage(requestHeaders(r.Header), b.bytes, i.o.Limits)
+	if err != nil || len(events) == 0 {
+		return 0, err
 	}
 	if err := i.stamp(events, t, r.Header); err != nil {
 		return 0, err
@@ -216,6 +202,20 @@ func (i *Ingress) accept(r *http.Request, t target) (int, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), i.o.AppendTimeout)
 	defer cancel()
 	return len(events), t.channel.Append(ctx, events)
+}
+
+// bodyLimit is how large a request's body may be. In binary mode it is the
+// data, so the limit of one event holds before it is read; but not where the
+// data is yet to be decoded.
+func (i *Ingress) bodyLimit(r *http.Request) (int64, error) {
+	mode, bad := event.ModeOf(r.Header.Get("Content-Type"))
+	if bad != nil {
+		return 0, bad
+	}
+	if mode == event.Binary && r.Header.Get("Ce-Datacontentencoding") == "" {
+		return min(i.o.MaxBodyBytes, int64(i.o.Limits.MaxDataBytes)), nil
+	}
+	return i.o.MaxBodyBytes, nil
 }
 
 // requestHeaders are net/http's headers, as the event formats read them.
@@ -231,153 +231,4 @@ func (h requestHeaders) Each(f func(name, value string)) {
 			f(name, v)
 		}
 	}
-}
-
-// smallBody is what a body of unknown length is expected to hold, in bytes.
-const smallBody = 16 << 10
-
-// read reads a body into memory that is accounted for. The body may be used
-// until release is called.
-func (i *Ingress) read(r *http.Request) (body []byte, release func(), err error) {
-	if r.ContentLength > i.o.MaxBodyBytes {
-		return nil, nil, refuse(http.StatusRequestEntityTooLarge, "a body of %d bytes is over the limit of %d", r.ContentLength, i.o.MaxBodyBytes)
-	}
-	reserved := int64(0)
-	reserve := func(n int64) error {
-		if n <= reserved {
-			return nil
-		}
-		if !i.memory.TryAcquire(n - reserved) {
-			return refuse(http.StatusServiceUnavailable, "the bodies of the requests at hand fill the %d bytes there are for them", i.o.MaxBodyMemory)
-		}
-		reserved = n
-		return nil
-	}
-	size := r.ContentLength
-	if size < 0 {
-		size = smallBody
-	}
-	if err := reserve(size + 1); err != nil {
-		return nil, nil, err
-	}
-	buf := i.buffers.Get().(*[]byte)
-	release = func() {
-		i.memory.Release(reserved)
-		if cap(*buf) <= maxPooled {
-			i.buffers.Put(buf)
-		}
-	}
-	b := (*buf)[:0]
-	for {
-		if len(b) == cap(b) {
-			grown := max(2*int64(cap(b)), size+1)
-			if err := reserve(min(grown, i.o.MaxBodyBytes+1)); err != nil {
-				release()
-				return nil, nil, err
-			}
-			next := make([]byte, len(b), min(grown, i.o.MaxBodyBytes+1))
-			copy(next, b)
-			b = next
-		}
-		n, err := r.Body.Read(b[len(b):cap(b)])
-		b = b[:len(b)+n]
-		if int64(len(b)) > i.o.MaxBodyBytes {
-			release()
-			return nil, nil, refuse(http.StatusRequestEntityTooLarge, "the body is over the limit of %d bytes", i.o.MaxBodyBytes)
-		}
-		if errors.Is(err, io.EOF) {
-			*buf = b
-			return b, release, nil
-		}
-		if err != nil {
-			release()
-			return nil, nil, refuse(http.StatusBadRequest, "the body broke off after %d bytes: %v", len(b), err)
-		}
-	}
-}
-
-// maxPooled is the largest body buffer that is kept for later requests.
-const maxPooled = 64 << 10
-
-// answer sends a refusal, with its reason.
-func (i *Ingress) answer(w http.ResponseWriter, t target, err error) {
-	status := statusOf(err)
-	i.o.Counted(t.namespace, t.name, status, 0)
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	switch status {
-	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
-		h.Set("Retry-After", strconv.Itoa(max(1, int(i.o.RetryAfter.Seconds()))))
-	case http.StatusUnauthorized:
-		h.Set("WWW-Authenticate", "Bearer")
-	}
-	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(problemOf(err))
-}
-
-// Problem is the body of a refusal.
-type Problem struct {
-	Reason string `json:"reason"`
-	// Attribute is the attribute or header that is wrong, when one is.
-	Attribute string `json:"attribute,omitempty"`
-	// Events are the bad events of a batch. None of the batch was stored.
-	Events []EventProblem `json:"events,omitempty"`
-}
-
-// EventProblem is what is wrong with one event of a batch.
-type EventProblem struct {
-	Index     int    `json:"index"`
-	Attribute string `json:"attribute,omitempty"`
-	Reason    string `json:"reason"`
-}
-
-// maxProblems is how many bad events of a batch are told of.
-const maxProblems = 100
-
-func problemOf(err error) Problem {
-	var one *event.FormatError
-	var batch event.BatchError
-	switch {
-	case errors.As(err, &batch):
-		p := Problem{Reason: fmt.Sprintf("%d events of the batch are bad; none was stored", len(batch))}
-		for _, f := range batch[:min(len(batch), maxProblems)] {
-			p.Events = append(p.Events, EventProblem{f.Index, f.Attribute, f.Reason})
-		}
-		return p
-	case errors.As(err, &one):
-		return Problem{Reason: one.Error(), Attribute: one.Attribute}
-	}
-	return Problem{Reason: err.Error()}
-}
-
-func statusOf(err error) int {
-	var r *refusal
-	var one *event.FormatError
-	var batch event.BatchError
-	switch {
-	case errors.As(err, &r):
-		return r.status
-	case errors.As(err, &batch):
-		for _, f := range batch {
-			if !f.TooLarge {
-				return http.StatusBadRequest
-			}
-		}
-		return http.StatusRequestEntityTooLarge
-	case errors.As(err, &one):
-		if one.TooLarge {
-			return http.StatusRequestEntityTooLarge
-		}
-		return http.StatusBadRequest
-	case errors.Is(err, ErrUnauthenticated):
-		return http.StatusUnauthorized
-	case errors.Is(err, ErrForbidden):
-		return http.StatusForbidden
-	case errors.Is(err, channel.ErrNotFound):
-		return http.StatusNotFound
-	case errors.Is(err, raftlog.ErrDiskFull), errors.Is(err, raftlog.ErrOverloaded), errors.Is(err, raftlog.ErrUnknownOutcome),
-		errors.Is(err, raftlog.ErrNotLeader), errors.Is(err, raftlog.ErrClosed), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusInternalServerError
 }

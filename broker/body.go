@@ -1,0 +1,114 @@
+package broker
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+)
+
+// bodies reads request bodies into memory that is bounded in all. Memory is
+// taken as bytes arrive, at most four times what has come and never on the word
+// of a Content-Length alone, so that a peer who sends slowly holds little.
+type bodies struct {
+	limit  int64
+	used   atomic.Int64
+	small  sync.Pool // of *[smallBody]byte
+	medium sync.Pool // of *[mediumBody]byte
+}
+
+// The sizes of buffers that are kept for later requests, in bytes.
+const (
+	smallBody  = 4 << 10
+	mediumBody = 64 << 10
+)
+
+// body is a request's body. Its bytes are good until it is released.
+type body struct {
+	bytes    []byte
+	reserved int64
+}
+
+func (b *bodies) init(limit int64) {
+	b.limit = limit
+	b.small.New = func() any { return new([smallBody]byte) }
+	b.medium.New = func() any { return new([mediumBody]byte) }
+}
+
+// read reads a body of at most limit bytes; length is the Content-Length, -1
+// where there is none. The body must be released, also after an error.
+func (b *bodies) read(into *body, from io.Reader, length, limit int64) error {
+	if length > limit {
+		return refuse(http.StatusRequestEntityTooLarge, "a body of %d bytes is over the limit of %d; nothing was accepted", length, limit)
+	}
+	// One byte more than expected is room to see the end.
+	if err := b.grow(into, min(length+1, mediumBody)); err != nil {
+		return err
+	}
+	for {
+		if len(into.bytes) == cap(into.bytes) {
+			want := min(4*int64(cap(into.bytes)), limit+1)
+			if length >= int64(len(into.bytes)) {
+				want = min(want, length+1)
+			}
+			if err := b.grow(into, want); err != nil {
+				return err
+			}
+		}
+		n, err := from.Read(into.bytes[len(into.bytes):cap(into.bytes)])
+		into.bytes = into.bytes[:len(into.bytes)+n]
+		switch {
+		case int64(len(into.bytes)) > limit:
+			return refuse(http.StatusRequestEntityTooLarge, "the body is over the limit of %d bytes; nothing was accepted", limit)
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return refuse(http.StatusRequestTimeout, "the body came too slowly: %d bytes in the time there is for a request", len(into.bytes))
+		case err != nil:
+			return refuse(http.StatusBadRequest, "the body broke off after %d bytes: %v", len(into.bytes), err)
+		}
+	}
+}
+
+// grow gives a body room for size bytes in all, keeping what it has.
+func (b *bodies) grow(into *body, size int64) error {
+	var next []byte
+	old := *into
+	switch {
+	case size <= smallBody:
+		size = smallBody
+	case size <= mediumBody:
+		size = mediumBody
+	}
+	if b.used.Add(size) > b.limit {
+		b.used.Add(-size)
+		return refuse(http.StatusServiceUnavailable, "the bodies of the requests at hand fill the %d bytes there are for them; send again later", b.limit)
+	}
+	switch size {
+	case smallBody:
+		next = b.small.Get().(*[smallBody]byte)[:0]
+	case mediumBody:
+		next = b.medium.Get().(*[mediumBody]byte)[:0]
+	default:
+		next = make([]byte, 0, size)
+	}
+	*into = body{bytes: append(next, old.bytes...), reserved: size}
+	b.release(&old)
+	return nil
+}
+
+// release gives a body's memory back.
+func (b *bodies) release(from *body) {
+	switch from.reserved {
+	case 0:
+		return
+	case smallBody:
+		b.small.Put((*[smallBody]byte)(from.bytes[:smallBody]))
+	case mediumBody:
+		b.medium.Put((*[mediumBody]byte)(from.bytes[:mediumBody]))
+	}
+	b.used.Add(-from.reserved)
+	*from = body{}
+}
