@@ -43,14 +43,19 @@ type authority struct {
 	key  crypto.Signer
 }
 
-// openAuthority reads the authority in dir, or makes one.
-func openAuthority(dir string, now time.Time) (*authority, error) {
+// openKeys makes the directory of the keys, and closes it to others.
+func openKeys(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("keys: %w", err)
+		return fmt.Errorf("keys: %w", err)
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("keys: %w", err)
+		return fmt.Errorf("keys: %w", err)
 	}
+	return nil
+}
+
+// openAuthority reads the authority in dir, or makes one.
+func openAuthority(dir string, now time.Time) (*authority, error) {
 	certPath, keyPath := filepath.Join(dir, authorityCert), filepath.Join(dir, authorityKey)
 	key, err := readKey(keyPath)
 	if errors.Is(err, os.ErrNotExist) {

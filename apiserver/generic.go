@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
 	endpointsfilters "k8s.io/apiserver/pkg/endpoints/filters"
@@ -43,15 +45,28 @@ const storagePrefix = "/registry"
 type generic struct {
 	server *extensions.CustomResourceDefinitions
 	kinds  *core.Kinds
+	// started is closed when the definitions are known, and whatever is served
+	// by them.
+	started  chan struct{}
+	requests *requests
 }
 
-// build makes the server; its storage may run from here on, until Destroy.
-func (s *Server) build(ctx context.Context) (*generic, error) {
+// What the extensions server calls its wait for the definitions: the hook, and
+// the signal that tells the other parts of it.
+const (
+	syncedHook   = "crd-informer-synced"
+	syncedSignal = "CRDInformerHasNotSynced"
+)
+
+// build makes the server, to serve on l; its storage may run from here on, until Destroy.
+func (s *Server) build(ctx context.Context, l net.Listener) (*generic, error) {
 	namespaces := newNamespacePlugin(s.o.Namespaces)
-	config, err := s.config(ctx, namespaces)
+	config, err := s.config(l, namespaces)
 	if err != nil {
 		return nil, err
 	}
+	g := &generic{started: make(chan struct{}), requests: &requests{}}
+	s.boundRequests(ctx, config, g.requests)
 	c := &extensions.Config{GenericConfig: config, ExtraConfig: extensions.ExtraConfig{
 		CRDRESTOptionsGetter: s.storage(unstructured.UnstructuredJSONScheme),
 		MasterCount:          1, // or a new definition would wait 5 s for servers that do not exist
@@ -64,7 +79,7 @@ func (s *Server) build(ctx context.Context) (*generic, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &generic{server: server}
+	g.server = server
 	if err := s.serve(g, namespaces); err != nil {
 		server.GenericAPIServer.Destroy()
 		return nil, err
@@ -99,6 +114,9 @@ func (s *Server) serve(g *generic, namespaces *namespacePlugin) error {
 	}); err != nil {
 		return err
 	}
+	if err := g.awaitDefinitions(); err != nil {
+		return err
+	}
 	for prefix, h := range s.o.Handlers {
 		if !strings.HasPrefix(prefix, "/") || !strings.HasSuffix(prefix, "/") {
 			return fmt.Errorf("handler at %q: a prefix begins and ends with a slash", prefix)
@@ -108,7 +126,7 @@ func (s *Server) serve(g *generic, namespaces *namespacePlugin) error {
 	return nil
 }
 
-func (s *Server) config(ctx context.Context, namespaces *namespacePlugin) (*genericapiserver.RecommendedConfig, error) {
+func (s *Server) config(l net.Listener, namespaces *namespacePlugin) (*genericapiserver.RecommendedConfig, error) {
 	c := genericapiserver.NewRecommendedConfig(extensions.Codecs)
 	authorizer, err := newAuthorizer()
 	if err != nil {
@@ -119,9 +137,10 @@ func (s *Server) config(ctx context.Context, namespaces *namespacePlugin) (*gene
 	c.LoopbackClientConfig = s.LoopbackConfig()
 	c.Authentication.Authenticator = newAuthenticator(s.authority)
 	c.Authorization.Authorizer = authorizer
-	c.SecureServing = &genericapiserver.SecureServingInfo{Listener: s.o.Listener, Cert: s.credentials, ClientCA: s.authority}
+	c.SecureServing = &genericapiserver.SecureServingInfo{Listener: l, Cert: s.credentials, ClientCA: s.authority}
 	c.ExternalAddress = reachable(s.Addr())
 	c.MergedResourceConfig = extensions.DefaultAPIResourceConfigSource()
+	c.DisabledPostStartHooks.Insert(syncedHook) // see awaitDefinitions
 	c.RESTOptionsGetter = s.storage(extensions.Codecs.LegacyCodec(apiextensionsv1.SchemeGroupVersion))
 
 	plugins := []admission.Interface{namespaces}
@@ -137,7 +156,6 @@ func (s *Server) config(ctx context.Context, namespaces *namespacePlugin) (*gene
 	c.RequestTimeout = s.o.RequestTimeout
 	c.MinRequestTimeout = int(s.o.WatchTimeout / time.Second)
 	c.StorageInitializationTimeout = s.o.StartTimeout
-	s.boundRequests(ctx, c)
 
 	definitions := func(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
 		all := extensionsopenapi.GetOpenAPIDefinitions(ref)
@@ -152,9 +170,29 @@ func (s *Server) config(ctx context.Context, namespaces *namespacePlugin) (*gene
 	return c, nil
 }
 
+// awaitDefinitions does what the extensions server's own hook does, but looks
+// every few milliseconds, not ten times a second, and does not end the process
+// when the server stops meanwhile.
+func (g *generic) awaitDefinitions() error {
+	gs := g.server.GenericAPIServer
+	signals := gs.MuxAndDiscoveryCompleteSignals()
+	if signals[syncedSignal] == nil {
+		return fmt.Errorf("the extensions server has no signal %s: has the library changed?", syncedSignal)
+	}
+	signals[syncedSignal] = g.started
+	synced := g.server.Informers.Apiextensions().V1().CustomResourceDefinitions().Informer().HasSynced
+	return gs.AddPostStartHook("leat-definitions", func(hook genericapiserver.PostStartHookContext) error {
+		err := wait.PollUntilContextCancel(hook, pollEvery, true, func(context.Context) (bool, error) { return synced(), nil })
+		if err == nil {
+			close(g.started)
+		}
+		return nil
+	})
+}
+
 // boundRequests says which requests may last long, and ends those when the
-// server stops: the libraries wait for them otherwise.
-func (s *Server) boundRequests(stopping context.Context, c *genericapiserver.RecommendedConfig) {
+// server stops: the libraries wait for them otherwise. It counts all.
+func (s *Server) boundRequests(stopping context.Context, c *genericapiserver.RecommendedConfig, count *requests) {
 	prefixes := slices.Collect(maps.Keys(s.o.Handlers))
 	watches := filters.BasicLongRunningRequestCheck(sets.NewString("watch"), sets.NewString())
 	c.LongRunningFunc = func(r *http.Request, info *request.RequestInfo) bool {
@@ -172,7 +210,7 @@ func (s *Server) boundRequests(stopping context.Context, c *genericapiserver.Rec
 			defer context.AfterFunc(stopping, cancel)()
 			h.ServeHTTP(w, r.WithContext(ctx))
 		})
-		return genericapiserver.DefaultBuildHandlerChain(ending, c)
+		return count.count(genericapiserver.DefaultBuildHandlerChain(ending, c))
 	}
 }
 
@@ -181,7 +219,8 @@ func (s *Server) storage(codec runtime.Codec) genericregistry.RESTOptionsGetter 
 	return withoutCollection{storage.RESTOptions{
 		KV: s.o.KV, Codec: codec, Prefix: storagePrefix, Clock: s.o.Clock, Cache: !s.o.NoCache,
 		// Many, and watched by hardly anybody.
-		NoCache: map[schema.GroupResource]bool{{Resource: "events"}: true},
+		NoCache:      map[schema.GroupResource]bool{{Resource: "events"}: true},
+		Transformers: s.atRest,
 	}}
 }
 

@@ -3,8 +3,11 @@ package apiserver
 import (
 	"context"
 	"fmt"
+	"os"
 	"runtime"
+	"strings"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -27,6 +30,8 @@ type Node struct {
 	NotReady, Message string
 	// Version is the Leat that it runs; that of the server's options.
 	Version string
+	// OSImage and KernelVersion describe the machine; this one's.
+	OSImage, KernelVersion string
 }
 
 // RegisterNode makes a member's Node object say what n says. It writes only
@@ -40,6 +45,8 @@ func (s *Server) RegisterNode(ctx context.Context, n Node) error {
 		return err
 	}
 	setDefault(&n.Version, s.o.Version)
+	setDefault(&n.OSImage, osImage())
+	setDefault(&n.KernelVersion, kernelVersion())
 	if len(n.Roles) == 0 {
 		n.Roles = []string{"member"}
 	}
@@ -97,6 +104,7 @@ func (n Node) status(have *corev1.NodeStatus, now metav1.Time) corev1.NodeStatus
 	status.Capacity = corev1.ResourceList{corev1.ResourceCPU: *resource.NewQuantity(int64(runtime.NumCPU()), resource.DecimalSI)}
 	status.NodeInfo.KubeletVersion = n.Version
 	status.NodeInfo.OperatingSystem, status.NodeInfo.Architecture = runtime.GOOS, runtime.GOARCH
+	status.NodeInfo.OSImage, status.NodeInfo.KernelVersion = n.OSImage, n.KernelVersion
 
 	ready := corev1.NodeCondition{
 		Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "Serving", Message: "the member serves",
@@ -121,4 +129,26 @@ func (n Node) status(have *corev1.NodeStatus, now metav1.Time) corev1.NodeStatus
 	}
 	status.Conditions = append(status.Conditions, ready)
 	return status
+}
+
+// osImage is the operating system's name for itself, or nothing.
+func osImage() string {
+	b, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(b)) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "PRETTY_NAME="); ok {
+			return strings.Trim(name, `"'`)
+		}
+	}
+	return ""
+}
+
+func kernelVersion() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
 }

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/storage/value"
 	"k8s.io/client-go/rest"
 )
 
@@ -18,6 +20,7 @@ type Server struct {
 	o           Options
 	authority   *authority
 	credentials *credentials
+	atRest      map[schema.GroupResource]value.Transformer
 	pipe        *pipe
 	token       string
 	ready       chan struct{}
@@ -31,6 +34,13 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := openKeys(o.KeysDir); err != nil {
+		return nil, fmt.Errorf("apiserver: %w", err)
+	}
+	atRest, err := openTransformers(o.KeysDir)
+	if err != nil {
+		return nil, fmt.Errorf("apiserver: %w", err)
+	}
 	a, err := openAuthority(o.KeysDir, o.Clock.Now())
 	if err != nil {
 		return nil, fmt.Errorf("apiserver: %w", err)
@@ -43,7 +53,10 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("apiserver: %w", err)
 	}
-	return &Server{o: o, authority: a, credentials: c, pipe: newPipe(), token: rand.Text(), ready: make(chan struct{})}, nil
+	return &Server{
+		o: o, authority: a, credentials: c, atRest: atRest,
+		pipe: newPipe(), token: rand.Text(), ready: make(chan struct{}),
+	}, nil
 }
 
 // Ready is closed when the core kinds and the CRDs given are served, the
@@ -88,43 +101,50 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-func (s *Server) run(ctx context.Context) (err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	g, err := s.build(ctx)
+func (s *Server) run(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	l := newListener(s.o.Listener, stop)
+	g, err := s.build(ctx, l)
 	if err != nil {
-		return errors.Join(err, s.o.Listener.Close())
+		return errors.Join(err, l.Close())
 	}
-	prepared := g.server.GenericAPIServer.PrepareRun()
-	g.server.GenericAPIServer.ShutdownTimeout = s.o.ShutdownTimeout
+	gs := g.server.GenericAPIServer
+	prepared := gs.PrepareRun()
+	gs.ShutdownTimeout = s.o.ShutdownTimeout
 
-	loopback := &http.Server{Handler: g.server.GenericAPIServer.Handler, ReadHeaderTimeout: s.o.RequestTimeout}
+	loopback := &http.Server{Handler: gs.Handler, ReadHeaderTimeout: s.o.RequestTimeout}
 	served := make(chan error, 1)
 	go func() { served <- loopback.Serve(s.pipe) }()
 	ran := make(chan error, 1)
-	go func() { ran <- prepared.RunWithContext(ctx) }()
+	go func() {
+		err := prepared.RunWithContext(ctx)
+		stop(err)
+		ran <- err
+	}()
 
 	err = s.start(ctx, g)
 	if err == nil {
-		close(s.ready)
 		err = s.credentials.run(ctx, s.o.Clock.After, s.renewed)
 	}
-	cancel()
-	stop, done := context.WithTimeout(context.WithoutCancel(ctx), s.o.ShutdownTimeout)
+	stop(nil) // if nothing else has
+	draining, done := context.WithTimeout(context.WithoutCancel(ctx), s.o.ShutdownTimeout)
 	defer done()
-	err = errors.Join(err, <-ran, closeServer(stop, loopback))
+	err = errors.Join(err, l.failure(), s.drain(draining, g, l, ran), loopback.Close())
 	<-served
 	return err
 }
 
-// closeServer waits for the requests in progress, and breaks off those that
-// last longer than ctx.
-func closeServer(ctx context.Context, h *http.Server) error {
-	err := h.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
-		return h.Close()
+// drain waits for the requests in progress, and closes the connections.
+func (s *Server) drain(ctx context.Context, g *generic, l *listener, ran <-chan error) error {
+	g.requests.wait(ctx)
+	select {
+	case err := <-ran:
+		return err
+	case <-time.After(flushTime):
 	}
-	return err
+	l.open.closeAll()
+	return <-ran
 }
 
 // start does what must be there before the server is ready. That the server
@@ -143,6 +163,7 @@ func (s *Server) start(ctx context.Context, g *generic) error {
 	if err := s.renewed(); err != nil {
 		return err
 	}
+	close(s.ready)
 	s.o.Logger.Debug("API is ready", "address", s.Addr().String(), "took", time.Since(begun))
 	return nil
 }

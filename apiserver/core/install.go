@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -76,7 +77,7 @@ func (c *Kinds) Install(s *genericapiserver.GenericAPIServer) error {
 		}
 	}
 	served[corev1.SchemeGroupVersion]["namespaces"] = c.namespaces
-	served[eventsv1.SchemeGroupVersion]["events"] = c.stores["Event"]
+	served[eventsv1.SchemeGroupVersion]["events"] = c.stores["Event"].unabbreviated()
 	for _, gv := range groups() {
 		info := genericapiserver.NewDefaultAPIGroupInfo(gv.Group, c.scheme, metav1.ParameterCodec, c.codecs)
 		info.VersionedResourcesStorageMap[gv.Version] = served[gv]
@@ -105,9 +106,13 @@ func (c *Kinds) Namespaced() []schema.GroupResource {
 	return all
 }
 
-// Namespace reads a namespace as it is now.
+// Namespace reads a namespace as it is now; an error of NotFound names it.
 func (c *Kinds) Namespace(ctx context.Context, name string) (*corev1.Namespace, error) {
 	obj, err := c.namespaces.Get(ctx, name, &metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		// The store would name the resource of the request that asks.
+		return nil, apierrors.NewNotFound(c.namespaces.resource(), name)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -130,6 +135,14 @@ func (s *store) ShortNames() []string { return s.short }
 
 // Categories implements rest.CategoriesProvider.
 func (s *store) Categories() []string { return s.categories }
+
+// unabbreviated is the same store under no short names, for a second group:
+// kubectl would warn of each use of one.
+func (s *store) unabbreviated() *store {
+	k := *s.kind
+	k.short = nil
+	return &store{s.Store, &k}
+}
 
 func newStore(k *kind, scheme *runtime.Scheme, getter generic.RESTOptionsGetter) (*store, error) {
 	st := strategy{scheme, names.SimpleNameGenerator, k}

@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/dynamic/dynamicinformer"
 	"k8s.io/client-go/tools/cache"
 
 	eventingv1 "github.com/leat-dev/leat/api/eventing/v1"
@@ -22,13 +23,45 @@ import (
 // Objects in them are shared and must not be modified.
 type caches struct {
 	informers map[string]cache.SharedIndexInformer
+	lists     map[string]*list
 	handlers  []cache.ResourceEventHandlerRegistration
 }
 
+// list lists and watches the objects of a kind, and notes the version of the
+// first list: it covers what was deleted before, of which nothing else tells.
+type list struct {
+	cache.ListWatch
+	first atomic.Pointer[string]
+}
+
+// IsWatchListSemanticsUnSupported has the objects listed, and not streamed.
+func (*list) IsWatchListSemanticsUnSupported() bool { return true }
+
+func newList(client dynamic.ResourceInterface) *list {
+	l := &list{}
+	l.ListWithContextFunc = func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+		page, err := client.List(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		if version := page.GetResourceVersion(); page.GetContinue() == "" {
+			l.first.CompareAndSwap(nil, &version)
+		}
+		return page, nil
+	}
+	l.WatchFuncWithContext = func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+		return client.Watch(ctx, o)
+	}
+	return l
+}
+
 func newCaches(client dynamic.Interface) *caches {
-	c := &caches{informers: map[string]cache.SharedIndexInformer{}}
+	c := &caches{informers: map[string]cache.SharedIndexInformer{}, lists: map[string]*list{}}
 	for _, kind := range []string{kindBroker, kindTrigger, kindChannel, kindInMemoryChannel, kindSubscription, kindService} {
-		c.informers[kind] = dynamicinformer.NewFilteredDynamicInformer(client, resourceOf(kind), metav1.NamespaceAll, 0, cache.Indexers{}, nil).Informer()
+		resource := resourceOf(kind)
+		c.lists[kind] = newList(client.Resource(resource))
+		c.informers[kind] = cache.NewSharedIndexInformerWithOptions(c.lists[kind], &unstructured.Unstructured{},
+			cache.SharedIndexInformerOptions{ObjectDescription: resource.String()})
 	}
 	return c
 }
@@ -107,6 +140,19 @@ func get[T metav1.Object](c *caches, k key) (none T) {
 	}
 	o, _ := v.(T)
 	return o
+}
+
+// version is that of the first list of a kind.
+func (c *caches) version(kind string) (uint64, error) {
+	first := c.lists[kind].first.Load()
+	if first == nil {
+		return 0, fmt.Errorf("the %ss have not been listed", kind)
+	}
+	v, err := strconv.ParseUint(*first, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("list the %ss: resourceVersion %q is no number, as Leat's API has it", kind, *first)
+	}
+	return v, nil
 }
 
 // logs are the keys of all Brokers and channels.

@@ -66,6 +66,8 @@ type Options struct {
 	// ForeignInterval is how often references to kinds that are not watched
 	// are looked up again (10 s).
 	ForeignInterval time.Duration
+	// ForeignTimeout bounds each such look (10 s).
+	ForeignTimeout time.Duration
 	// PauseInterval is how often the dispatcher is asked for subscriptions
 	// that have paused (5 s).
 	PauseInterval time.Duration
@@ -92,6 +94,7 @@ func (o Options) withDefaults() Options {
 	def(&o.MaxDebounce, 250*time.Millisecond)
 	def(&o.Settle, 500*time.Millisecond)
 	def(&o.ForeignInterval, 10*time.Second)
+	def(&o.ForeignTimeout, 10*time.Second)
 	def(&o.PauseInterval, 5*time.Second)
 	def(&o.DetachTimeout, 30*time.Second)
 	def(&o.MinBackoff, 50*time.Millisecond)
@@ -190,8 +193,16 @@ func (c *Controller) Run(ctx context.Context) error {
 	if !c.caches.wait(ctx) {
 		return context.Cause(ctx)
 	}
+	versions := map[string]uint64{}
+	for _, kind := range []string{kindTrigger, kindSubscription} {
+		version, err := c.caches.version(kind)
+		if err != nil {
+			return fmt.Errorf("controller: %w", err)
+		}
+		versions[kind] = version
+	}
 	c.dropOrphans()
-	c.sets.open()
+	c.sets.open(versions)
 	// The logs come first, so that no status tells of their absence.
 	for _, k := range c.caches.logs() {
 		if _, err := c.ensure(ctx, k); err != nil {
@@ -276,13 +287,23 @@ func (c *Controller) forsake(uid string) {
 	c.drops.Add(key{kind: "log", name: uid})
 }
 
-// drop ends the deliveries of a log and drops it.
+// shelve takes a log out of service whose owner is there, but not in charge of
+// its path.
+func (c *Controller) shelve(uid string) {
+	c.o.Registry.doom(uid)
+	c.drops.Add(key{kind: "shelved", name: uid})
+}
+
+// drop ends the deliveries of a log and, unless it is only shelved, drops it.
 func (c *Controller) drop(ctx context.Context, k key) error {
 	detach, cancel := context.WithTimeout(ctx, c.o.DetachTimeout)
 	defer cancel()
 	// Cursors that could not be committed are of no use any more.
 	if err := c.o.Dispatcher.Detach(detach, k.name); err != nil {
 		c.o.Logger.Info("the last cursors of a deleted log are lost with it", "uid", k.name, "error", err)
+	}
+	if k.kind == "shelved" {
+		return nil
 	}
 	if err := c.o.Log.Drop(ctx, k.name); err != nil {
 		return fmt.Errorf("drop log %s: %w", k.name, err)

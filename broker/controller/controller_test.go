@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/leat-dev/leat/api/event"
 	"github.com/leat-dev/leat/channel"
@@ -384,7 +385,7 @@ func TestReadyMeansThatTheLogHasIt(t *testing.T) {
 		w.apply(broker("b", ""))
 		release := make(chan struct{})
 		w.log.mu.Lock()
-		w.log.before = func(*fakeChannel, []channel.Subscription) error { <-release; return nil }
+		w.log.before = func(uint64, []channel.Subscription) error { <-release; return nil }
 		w.log.mu.Unlock()
 		w.apply(trigger("t", toX))
 		w.expect("while the log is told", w.status("Trigger", "t"), `
@@ -406,26 +407,42 @@ subscriberUri http://x/`)
 	})
 }
 
+// TestEveryVersionCoversItsMembers: what a log is given at a version is exactly
+// what the API held then, or a later state of it.
 func TestEveryVersionCoversItsMembers(t *testing.T) {
 	in(t, func(w *world) {
-		w.log.before = func(ch *fakeChannel, subs []channel.Subscription) error {
+		w.log.before = func(version uint64, subs []channel.Subscription) error {
 			w.api.mu.Lock()
 			defer w.api.mu.Unlock()
+			has := map[string]bool{}
+			for _, s := range subs {
+				has[s.UID] = true
+			}
+			want := map[string]bool{}
+			for _, e := range w.api.history[:version] {
+				if u := e.Object.(*unstructured.Unstructured); u.GetKind() == kindTrigger {
+					want[string(u.GetUID())] = e.Type != watch.Deleted
+				}
+			}
+			for uid, there := range want {
+				if has[uid] != there {
+					t.Errorf("at version %d: %s is in the set: %v, but it is there: %v", version, uid, has[uid], there)
+				}
+			}
 			return nil
 		}
 		w.apply(broker("b", ""))
-		for i := range 50 {
+		for i := range 100 {
 			w.api.apply(t, trigger(fmt.Sprintf("t%d", i), toX))
+			if i%3 == 0 {
+				w.api.remove(key{kindTrigger, "default", fmt.Sprintf("t%d", i/2)}.object())
+			}
 			if i%7 == 0 {
 				w.wait(3 * time.Millisecond)
 			}
 		}
 		w.wait(2 * time.Second)
-		ch := w.log.channels["b-1"]
-		if len(ch.subs) != 50 {
-			t.Errorf("the log has %d", len(ch.subs))
-		}
-		for i := range 50 {
+		for i := 50; i < 100; i++ {
 			w.expect("trigger", w.status("Trigger", fmt.Sprintf("t%d", i)), "Ready True\nsubscriberUri http://x/")
 		}
 	})
@@ -443,7 +460,7 @@ Ready False LogUnavailable
 TriggerChannelReady False LogUnavailable the log cannot be opened: disk on fire`)
 		w.log.mu.Lock()
 		w.log.refuse = nil
-		w.log.before = func(*fakeChannel, []channel.Subscription) error { return errors.New("no quorum") }
+		w.log.before = func(uint64, []channel.Subscription) error { return errors.New("no quorum") }
 		w.log.mu.Unlock()
 		w.wait(2 * time.Minute)
 		w.apply(trigger("t", toX))
@@ -487,7 +504,7 @@ func TestRestart(t *testing.T) {
 		w.api.remove(key{kindBroker, "default", "gone"}.object())
 		w.api.remove(key{kindTrigger, "default", "t2"}.object())
 		w.api.written()
-		w.log.before = func(_ *fakeChannel, subs []channel.Subscription) error {
+		w.log.before = func(_ uint64, subs []channel.Subscription) error {
 			if len(subs) != 2 {
 				t.Errorf("the log was given %d subscriptions", len(subs))
 			}
@@ -502,6 +519,36 @@ Trigger default/t1 of b: url="http://x/" retry=10 exponential 200ms reply=func
 Trigger default/t3 of b: url="http://leat:8080/default/b" retry=10 exponential 200ms reply=func`)
 		if written := w.api.written(); len(written) > 0 {
 			t.Errorf("a restart wrote %v", written)
+		}
+	})
+}
+
+// TestRestartAfterADeletion: the deletion was the last write of its kind, and
+// nothing that is there now has a version as high.
+func TestRestartAfterADeletion(t *testing.T) {
+	in(t, func(w *world) {
+		w.apply(broker("b", "") + "\n---\n" + trigger("t1", toX) + "\n---\n" + trigger("t2", toX))
+		w.remove("Trigger", "t2")
+		w.stop()
+		w.start()
+		w.apply(trigger("t1", toX+", filter: {attributes: {type: z}}"))
+		w.expect("trigger", w.status("Trigger", "t1"), "Ready True\nsubscriberUri http://x/")
+		w.stop()
+		w.api.remove(key{kindTrigger, "default", "t1"}.object())
+		w.start()
+		w.expect("log", w.log.subscriptions("b-1"), "")
+	})
+}
+
+func TestRestartWithoutChange(t *testing.T) {
+	in(t, func(w *world) {
+		w.apply(broker("b", "") + "\n---\n" + trigger("t", toX))
+		was := w.log.subscriptions("b-1")
+		for range 3 {
+			w.stop()
+			w.start()
+			w.expect("log", w.log.subscriptions("b-1"), was)
+			w.expect("trigger", w.status("Trigger", "t"), "Ready True\nsubscriberUri http://x/")
 		}
 	})
 }
@@ -564,7 +611,7 @@ func TestManyTriggers(t *testing.T) {
 	in(t, func(w *world) {
 		w.apply(broker("b", ""))
 		w.log.mu.Lock()
-		w.log.before = func(_ *fakeChannel, subs []channel.Subscription) error {
+		w.log.before = func(_ uint64, subs []channel.Subscription) error {
 			time.Sleep(time.Duration(len(subs)) * time.Microsecond) // what comparing them takes
 			return nil
 		}

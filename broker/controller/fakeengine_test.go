@@ -22,7 +22,7 @@ type fakeLog struct {
 	sets     int // how often SetSubscriptions was called
 	given    int // how many subscriptions it was given in all
 	// before is called before a set is taken; an error refuses it.
-	before func(ch *fakeChannel, subs []channel.Subscription) error
+	before func(version uint64, subs []channel.Subscription) error
 	// refuse is what Ensure answers.
 	refuse error
 }
@@ -134,14 +134,14 @@ func (c *fakeChannel) SetSubscriptions(_ context.Context, version uint64, subs [
 	before := c.log.before
 	c.log.mu.Unlock()
 	if before != nil {
-		if err := before(c, subs); err != nil {
+		if err := before(version, subs); err != nil {
 			return err
 		}
 	}
 	c.log.mu.Lock()
 	defer c.log.mu.Unlock()
 	if version < c.version.Load() {
-		return channel.ErrStale
+		return fmt.Errorf("version %d is applied: %w", c.version.Load(), channel.ErrStale)
 	}
 	c.subs = subs
 	c.version.Store(version)

@@ -120,6 +120,8 @@ func (f *foreign) get(ctx context.Context, o object, version string) (status for
 	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
 		scoped = resource.Namespace(o.namespace)
 	}
+	ctx, cancel := context.WithTimeout(ctx, f.c.o.ForeignTimeout)
+	defer cancel()
 	u, err := scoped.Get(ctx, o.name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):

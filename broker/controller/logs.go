@@ -104,7 +104,10 @@ func (c *Controller) ensure(ctx context.Context, k key) (*problem, error) {
 		return nil, nil
 	}
 	if p := c.taken(o); p != nil {
-		c.detach(k)
+		c.sets.attach(k, nil)
+		if _, ok := c.o.Log.Get(o.uid); ok {
+			c.shelve(o.uid)
+		}
 		return p, nil
 	}
 	// What is malformed was refused at admission.
@@ -119,6 +122,7 @@ func (c *Controller) ensure(ctx context.Context, k key) (*problem, error) {
 	if before != "" {
 		c.forsake(before)
 	}
+	c.o.Registry.undoom(o.uid)
 	c.o.Dispatcher.Attach(ch)
 	if fresh {
 		c.scheduleFlush(k)

@@ -109,10 +109,14 @@ func same(a, b *channel.Subscription) bool {
 		a.Start.At == b.Start.At && a.Start.Offset == b.Start.Offset && a.Start.Time.Equal(b.Start.Time)
 }
 
-// open says that the sets are whole: from now on they may be given to logs.
-func (s *sets) open() {
+// open says that the sets are whole, at these versions by kind: from now on
+// they may be given to logs.
+func (s *sets) open(versions map[string]uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for kind, version := range versions {
+		s.versions[kind] = max(s.versions[kind], version)
+	}
 	s.opened = true
 }
 
