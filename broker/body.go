@@ -10,8 +10,9 @@ import (
 )
 
 // bodies reads request bodies into memory that is bounded in all. Memory is
-// taken as bytes arrive, at most four times what has come and never on the word
-// of a Content-Length alone, so that a peer who sends slowly holds little.
+// taken as bytes arrive, never on the word of a Content-Length alone: a body
+// begins with a small buffer, goes on with a medium one, then by fours. So a
+// peer who sends nothing, or slowly, holds little.
 type bodies struct {
 	limit  int64
 	used   atomic.Int64
@@ -43,12 +44,12 @@ func (b *bodies) read(into *body, from io.Reader, length, limit int64) error {
 	if length > limit {
 		return refuse(http.StatusRequestEntityTooLarge, "a body of %d bytes is over the limit of %d; nothing was accepted", length, limit)
 	}
-	// One byte more than expected is room to see the end.
-	if err := b.grow(into, min(length+1, mediumBody)); err != nil {
+	if err := b.grow(into, smallBody); err != nil {
 		return err
 	}
 	for {
 		if len(into.bytes) == cap(into.bytes) {
+			// One byte more than there may be is room to see the end.
 			want := min(4*int64(cap(into.bytes)), limit+1)
 			if length >= int64(len(into.bytes)) {
 				want = min(want, length+1)

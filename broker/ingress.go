@@ -5,6 +5,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -30,7 +31,8 @@ type Resolver interface {
 // ErrForbidden, wrapped with a reason that the sender may see.
 type Authenticator interface {
 	// Authorize is given the Authorization header, as it came, and the
-	// namespace of the path, also where the path names nothing.
+	// namespace of the path, also where the path names nothing. Only who sends
+	// events is asked for it.
 	Authorize(ctx context.Context, authorization, namespace string) error
 }
 
@@ -53,6 +55,9 @@ type IngressOptions struct {
 	MaxBodyMemory int64
 	// MaxRequests bounds the requests at once; 10,000.
 	MaxRequests int64
+	// MaxHeaderLines bounds the lines of a request's headers, which may be many
+	// and short; 1,000. More is 431.
+	MaxHeaderLines int
 	// RetryAfter is what a 503 asks the sender to wait; 1 s.
 	RetryAfter time.Duration
 	// WebHookRate is what OPTIONS allows, in requests a minute; 0: any ("*").
@@ -79,6 +84,7 @@ func NewIngress(o IngressOptions) *Ingress {
 	setDefault(&o.MaxBodyBytes, 8<<20)
 	setDefault(&o.MaxBodyMemory, 128<<20)
 	setDefault(&o.MaxRequests, 10_000)
+	setDefault(&o.MaxHeaderLines, 1_000)
 	setDefault(&o.RetryAfter, time.Second)
 	setDefault(&o.AppendTimeout, 30*time.Second)
 	if o.Now == nil {
@@ -137,7 +143,8 @@ func (i *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 const allow = "POST, OPTIONS"
 
 // target resolves a request's path; a trailing slash does not matter. Whoever
-// may not send to a namespace does not learn what is in it.
+// may not send to a namespace does not learn what is in it, by another method
+// neither: there nothing is looked up.
 func (i *Ingress) target(r *http.Request) (target, error) {
 	namespace, name, ok := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/"), "/"), "/")
 	t := target{kind: "broker", namespace: namespace, name: name}
@@ -147,7 +154,10 @@ func (i *Ingress) target(r *http.Request) (target, error) {
 	if !ok || t.namespace == "" || t.name == "" || strings.Contains(t.name, "/") {
 		return target{}, refuse(http.StatusNotFound, "no events are taken here: send them to /NAMESPACE/BROKER or /channels/NAMESPACE/NAME")
 	}
-	if i.o.Authenticator != nil && r.Method == http.MethodPost {
+	if i.o.Authenticator != nil {
+		if r.Method != http.MethodPost {
+			return target{}, nil
+		}
 		if err := i.o.Authenticator.Authorize(r.Context(), r.Header.Get("Authorization"), t.namespace); err != nil {
 			return target{}, err
 		}
@@ -183,6 +193,9 @@ func (i *Ingress) options(w http.ResponseWriter, r *http.Request) {
 
 // accept reads a request and appends its events. It returns how many they are.
 func (i *Ingress) accept(r *http.Request, t target) (int, error) {
+	if err := i.checkHeaders(r.Header); err != nil {
+		return 0, err
+	}
 	limit, err := i.bodyLimit(r)
 	if err != nil {
 		return 0, err
@@ -202,6 +215,22 @@ func (i *Ingress) accept(r *http.Request, t target) (int, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), i.o.AppendTimeout)
 	defer cancel()
 	return len(events), t.channel.Append(ctx, events)
+}
+
+// checkHeaders refuses what no event can be read under.
+func (i *Ingress) checkHeaders(h http.Header) error {
+	lines := 0
+	for _, values := range h {
+		lines += len(values)
+	}
+	if lines > i.o.MaxHeaderLines {
+		return refuse(http.StatusRequestHeaderFieldsTooLarge, "%d header lines are over the limit of %d", lines, i.o.MaxHeaderLines)
+	}
+	// The data would go on to subscribers still encoded, without a word of it.
+	if c := h.Get("Content-Encoding"); c != "" && !strings.EqualFold(c, "identity") {
+		return &event.FormatError{Index: -1, Attribute: "Content-Encoding", Reason: fmt.Sprintf("%.80q is not supported: send the body as it is", c)}
+	}
+	return nil
 }
 
 // bodyLimit is how large a request's body may be. In binary mode it is the

@@ -19,9 +19,10 @@ const maxDepth = 1000
 // AcceptReply appends a subscriber's reply to a channel, as an event caused by
 // the original. Its TTL is what is left of the original's, whatever it says
 // itself. The error is a *dispatcher.RefusedError where the reply can never be
-// taken as it is; after any other it may be offered again. The reply may have
-// been changed then, and still be offered as it is.
+// taken as it is; after any other it may be offered again. What it is offered
+// is not changed, or a second look would find the stamps of the first in it.
 func (i *Ingress) AcceptReply(ctx context.Context, ch channel.Channel, original *dispatcher.Original, reply *event.Event) error {
+	reply = reply.Clone()
 	if v, ok := original.Event.Attribute(ttlExtension); ok {
 		reply.SetExtension(ttlExtension, v)
 	} else {

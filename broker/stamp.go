@@ -71,10 +71,10 @@ func spendTTL(e *event.Event) *event.FormatError {
 	ttl := maxTTL
 	if v, ok := e.Attribute(ttlExtension); ok {
 		if n, err := strconv.Atoi(v.Str); err == nil {
-			ttl = min(n-1, maxTTL)
+			ttl = min(max(n, 1)-1, maxTTL)
 		}
 	}
-	if ttl <= 0 {
+	if ttl == 0 {
 		return &event.FormatError{Index: -1, Attribute: ttlExtension, Reason: fmt.Sprintf(
 			"the event has passed as many brokers as it may (at most %d): is there a loop of replies?", maxTTL)}
 	}

@@ -9,7 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
+	"sync"
 	"time"
 
 	"github.com/leat-dev/leat/channel"
@@ -95,133 +95,140 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request, kind string) {
 		refuse(w, http.StatusNotFound, "name", fmt.Sprintf("%s %s/%s is not there, or not ready yet", kind, namespace, name))
 		return
 	}
-	q, field, err := h.parseQuery(r)
+	q, field, err := h.parseQuery(r.URL.RawQuery)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, field, err.Error())
 		return
 	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	rc := http.NewResponseController(w)
-	if err := rc.Flush(); err != nil {
+	// Found before the answer begins: what is appended after it is in the stream.
+	starts, status, err := startOffsets(r.Context(), ch, q)
+	if err != nil {
+		refuse(w, status, "since", err.Error())
 		return
 	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
 	ctx, cancel := context.WithCancelCause(r.Context())
+	batches, wait := h.read(ctx, cancel, starts, q)
+	defer wait()
 	defer cancel(nil)
-	lines := make(chan Line, h.ReadEvents)
-	partitions := ch.Partitions()
-	ended := make(chan struct{}, len(partitions))
-	for _, p := range partitions {
-		go func() {
-			defer func() { ended <- struct{}{} }()
-			if err := h.stream(ctx, p, q, lines); err != nil && ctx.Err() == nil {
-				cancel(err)
-			}
-		}()
-	}
-	go func() {
-		for range partitions {
-			<-ended
-		}
-		close(lines)
-	}()
-	encoder := json.NewEncoder(w)
-	for n := 0; ; n++ {
-		line, ok := next(lines, rc)
-		if !ok || (q.limit > 0 && n == q.limit) {
-			break
-		}
-		if encoder.Encode(line) != nil {
-			break // the reader has gone
-		}
+	out := newLines(w)
+	if err := out.all(batches, q.limit); err != nil {
+		return // the reader has gone
 	}
 	if err := context.Cause(ctx); err != nil && r.Context().Err() == nil {
-		encoder.Encode(Line{Error: err.Error()})
-	}
-	cancel(nil)
-	for range lines { // until each partition's goroutine has ended
+		out.encode(Line{Error: err.Error()}) // the last there is to say: if it fails, the reader has gone
 	}
 }
 
-// next takes a line, and flushes before it waits for one.
-func next(lines <-chan Line, rc *http.ResponseController) (Line, bool) {
-	select {
-	case line, ok := <-lines:
-		return line, ok
-	default:
-	}
-	if rc.Flush() != nil {
-		return Line{}, false
-	}
-	line, ok := <-lines
-	return line, ok
+// batch is what one read of a partition found.
+type batch struct {
+	partition int
+	events    []channel.Stored
 }
 
-type query struct {
-	since  string
-	start  time.Time
+// read reads partitions, each in its own goroutine, which holds one batch at
+// most. The channel is closed when all have ended: at the end of the log, with
+// ctx, or because one failed, which cancels it with the cause. wait returns
+// then.
+func (h *handler) read(ctx context.Context, cancel context.CancelCauseFunc, starts []start, q query) (batches <-chan batch, wait func()) {
+	out := make(chan batch)
+	var group sync.WaitGroup
+	for _, s := range starts {
+		group.Go(func() {
+			if err := h.stream(ctx, s, q, out); err != nil && ctx.Err() == nil {
+				cancel(err)
+			}
+		})
+	}
+	closed := make(chan struct{})
+	go func() {
+		group.Wait()
+		close(out)
+		close(closed)
+	}()
+	return out, func() { <-closed }
+}
+
+// lines writes a stream.
+type lines struct {
+	encoder *json.Encoder
+	rc      *http.ResponseController
+}
+
+func newLines(w http.ResponseWriter) *lines {
+	l := &lines{encoder: json.NewEncoder(w), rc: http.NewResponseController(w)}
+	l.encoder.SetEscapeHTML(false) // an event's data is shown as it came
+	return l
+}
+
+func (l *lines) encode(line Line) error { return l.encoder.Encode(line) }
+
+// all writes what comes, up to limit events (0: all). It flushes before it
+// waits, so that a reader has seen what there is.
+func (l *lines) all(batches <-chan batch, limit int) error {
+	written := 0
+	for {
+		var b batch
+		var ok bool
+		select {
+		case b, ok = <-batches:
+		default:
+			if err := l.rc.Flush(); err != nil {
+				return err
+			}
+			b, ok = <-batches
+		}
+		if !ok {
+			return nil
+		}
+		for _, s := range b.events {
+			if err := l.encode(toLine(b.partition, s)); err != nil {
+				return err
+			}
+			if written++; written == limit {
+				return nil
+			}
+		}
+	}
+}
+
+// start is where a partition's stream begins.
+type start struct {
+	channel.Partition
 	offset uint64
-	follow bool
-	limit  int
-	filter *filter.Filter
 }
 
-func (h *handler) parseQuery(r *http.Request) (q query, field string, err error) {
-	v := r.URL.Query()
-	q.since, q.follow = "end", true
-	if s := v.Get("since"); s != "" {
-		if err := q.parseSince(s, h.Now()); err != nil {
-			return q, "since", err
-		}
+// startOffsets are those of all partitions, or the status to refuse with.
+func startOffsets(ctx context.Context, ch channel.Channel, q query) ([]start, int, error) {
+	partitions := ch.Partitions()
+	if q.since == "offset" && len(partitions) > 1 {
+		return nil, http.StatusBadRequest, fmt.Errorf("an offset means one event only where there is one partition, and here are %d: say a time, or beginning", len(partitions))
 	}
-	if s := v.Get("follow"); s != "" {
-		if q.follow, err = strconv.ParseBool(s); err != nil {
-			return q, "follow", fmt.Errorf("%q must be true or false", s)
+	starts := make([]start, 0, len(partitions))
+	for _, p := range partitions {
+		floor, next := p.Bounds()
+		s := start{p, next}
+		switch q.since {
+		case "beginning":
+			s.offset = floor
+		case "offset":
+			s.offset = max(q.offset, floor)
+		case "time":
+			at, err := p.OffsetAt(ctx, q.start)
+			if err != nil {
+				return nil, http.StatusInternalServerError, err
+			}
+			s.offset = at
 		}
+		starts = append(starts, s)
 	}
-	if s := v.Get("limit"); s != "" {
-		if q.limit, err = strconv.Atoi(s); err != nil || q.limit < 1 {
-			return q, "limit", fmt.Errorf("%q must be a number from 1 on", s)
-		}
-	}
-	if s := v.Get("filter"); s != "" {
-		spec, err := filter.ParseFlag(s)
-		if err == nil {
-			q.filter, err = filter.Compile(spec)
-		}
-		if err != nil {
-			return q, "filter", err
-		}
-	}
-	return q, "", nil
+	return starts, 0, nil
 }
 
-func (q *query) parseSince(s string, now time.Time) error {
-	if s == "end" || s == "beginning" {
-		q.since = s
-		return nil
-	}
-	if n, err := strconv.ParseUint(s, 10, 64); err == nil {
-		q.since, q.offset = "offset", n
-		return nil
-	}
-	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
-		q.since, q.start = "time", t
-		return nil
-	}
-	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
-		q.since, q.start = "time", now.Add(-d)
-		return nil
-	}
-	return fmt.Errorf("%q must be end, beginning, an offset, a time such as 2026-01-02T15:04:05Z, or a duration back such as 1h30m", s)
-}
-
-// stream sends a partition's matching events from the query's start on, until
-// ctx ends or, where it does not follow, the end is reached.
-func (h *handler) stream(ctx context.Context, p channel.Partition, q query, lines chan<- Line) error {
-	offset, err := h.startOffset(ctx, p, q)
-	if err != nil {
-		return err
-	}
+// stream sends a partition's matching events from its start on, until ctx ends
+// or, where it does not follow, the end is reached.
+func (h *handler) stream(ctx context.Context, p start, q query, out chan<- batch) error {
+	offset := p.offset
 	view := filter.NewView(nil)
 	for {
 		events, err := p.Read(ctx, offset, h.ReadEvents, h.ReadBytes)
@@ -241,23 +248,15 @@ func (h *handler) stream(ctx context.Context, p channel.Partition, q query, line
 			}
 			continue
 		}
-		for _, s := range events {
-			offset = s.Offset + 1
-			if q.filter != nil {
-				view.Reset(s.Event)
-				if ok, err := q.filter.Match(view); err != nil || !ok {
-					continue // one that errors does not match
-				}
-			}
-			line, err := toLine(p.Number(), s)
-			if err != nil {
-				return err
-			}
-			select {
-			case lines <- line:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+		offset = events[len(events)-1].Offset + 1
+		events = q.matching(view, events)
+		if len(events) == 0 {
+			continue
+		}
+		select {
+		case out <- batch{p.Number(), events}:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
@@ -265,24 +264,6 @@ func (h *handler) stream(ctx context.Context, p channel.Partition, q query, line
 // noTerms makes Wait deaf to changes of terms.
 const noTerms = ^uint64(0)
 
-func (h *handler) startOffset(ctx context.Context, p channel.Partition, q query) (uint64, error) {
-	floor, next := p.Bounds()
-	switch q.since {
-	case "beginning":
-		return floor, nil
-	case "offset":
-		return max(q.offset, floor), nil
-	case "time":
-		return p.OffsetAt(ctx, q.start)
-	default:
-		return next, nil
-	}
-}
-
-func toLine(partition int, s channel.Stored) (Line, error) {
-	b, err := s.Event.MarshalJSON()
-	if err != nil {
-		return Line{}, fmt.Errorf("event at offset %d: %w", s.Offset, err)
-	}
-	return Line{Partition: partition, Offset: s.Offset, Time: time.UnixMicro(s.Time).UTC(), Event: b}, nil
+func toLine(partition int, s channel.Stored) Line {
+	return Line{Partition: partition, Offset: s.Offset, Time: time.UnixMicro(s.Time).UTC(), Event: s.Event.AppendJSON(nil)}
 }
