@@ -51,9 +51,8 @@ type fakeGroup struct {
 	snapshot []byte
 	at       uint64 // of the snapshot
 
-	// proposed counts commands by kind and their bytes.
+	// proposed counts commands by kind.
 	proposed map[byte]int
-	bytes    int
 	refuse   func(class raftlog.Class, cmd []byte) error
 	damage   map[uint64]error
 	reads    int
@@ -72,7 +71,6 @@ func (g *fakeGroup) Propose(_ context.Context, class raftlog.Class, cmd []byte) 
 		}
 	}
 	g.proposed[cmd[0]]++
-	g.bytes += len(cmd)
 	return g.write(cmd)[0], nil
 }
 

@@ -248,11 +248,11 @@ func TestWait(t *testing.T) {
 			default:
 			}
 		}
-		wait(0, 0)
+		wait(0, 1)
 		asleep()
 		w.append(ch, "e0")
 		w.ok(<-woken)
-		wait(1, 0)
+		wait(1, 1)
 		w.append(w.channel("other", 1), "x")
 		asleep()
 		w.set(ch, 1)
@@ -268,7 +268,7 @@ func TestWait(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := w.channel("third", 1).Partitions()[0].Wait(ctx, 0, 0); !errors.Is(err, context.Canceled) {
+		if err := w.channel("third", 1).Partitions()[0].Wait(ctx, 0, 1); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
 	})

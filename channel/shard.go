@@ -156,7 +156,9 @@ type termList struct {
 type term struct {
 	sub      *Subscription
 	from, to uint64
-	started  uint64
+	// started and opened are the terms versions at which the subscription began
+	// (anew), and at which this term did.
+	started, opened uint64
 }
 
 func (t *term) export() Term {
@@ -169,15 +171,24 @@ type holder struct {
 	// terms not fully delivered, in order, disjoint; the last one is open.
 	terms []*term
 	// cursor is nil while nothing is out: the position is the partition's scan.
-	cursor *Cursor // immutable
-	// started and changed are the terms versions of its (new) start and of its
-	// latest term.
-	started, changed uint64
-	letters          *letterLog // nil while there never was one
+	cursor  *Cursor    // immutable
+	started uint64     // as its terms have it
+	letters *letterLog // nil while there never was one
 }
 
 // last is the open term.
 func (h *holder) last() *term { return h.terms[len(h.terms)-1] }
+
+// unknownFrom is where the first term begins that somebody who knows the terms
+// of a version does not know; toEnd where that is none.
+func (h *holder) unknownFrom(version uint64) uint64 {
+	for _, t := range h.terms {
+		if t.opened > version {
+			return t.from
+		}
+	}
+	return toEnd
+}
 
 // low is the offset below which everything is done.
 func (h *holder) low(scan uint64) uint64 {
@@ -242,6 +253,7 @@ func (s *Shard) newChannel(num uint32, id ID, config Config) *raftChannel {
 		subs: make(map[string]*Subscription), setting: make(chan struct{}, 1),
 	}
 	c.parts.Store(&[]Partition{})
+	c.changes.Store(1) // 0 would be a commit that is not checked
 	return c
 }
 

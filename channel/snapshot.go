@@ -174,7 +174,6 @@ func (f *frozenPartition) append(b []byte, table *subTable) []byte {
 	for i := range f.holders {
 		h := &f.holders[i]
 		b = appendString(b, h.uid)
-		b = binary.AppendUvarint(b, h.changed)
 		b = appendTerms(b, h.terms, table)
 		if h.cursor == nil {
 			b = append(b, 0)
@@ -200,6 +199,7 @@ func appendTerms(b []byte, terms []*term, table *subTable) []byte {
 		b = binary.AppendUvarint(b, t.from)
 		b = binary.AppendUvarint(b, t.to+1) // toEnd becomes 0
 		b = binary.AppendUvarint(b, t.started)
+		b = binary.AppendUvarint(b, t.opened-t.started)
 	}
 	return b
 }
@@ -209,6 +209,7 @@ func (d *decoder) terms(subs []*Subscription) []*term {
 	for n := d.count(); n > 0 && d.err == nil; n-- {
 		i := d.uvarint()
 		t := &term{from: d.uvarint(), to: d.uvarint() - 1, started: d.uvarint()}
+		t.opened = t.started + d.uvarint()
 		if i >= uint64(len(subs)) {
 			d.fail("a term of a subscription that is not there")
 			return nil
@@ -324,7 +325,7 @@ func (s *Shard) readPartition(d *decoder, ch *raftChannel, subs []*Subscription)
 	p.scan.Store(d.uvarint())
 	p.known = d.uvarint()
 	for n := d.count(); n > 0 && d.err == nil; n-- {
-		h := &holder{uid: d.string(), changed: d.uvarint(), terms: d.terms(subs)}
+		h := &holder{uid: d.string(), terms: d.terms(subs)}
 		if len(h.terms) == 0 {
 			d.fail("a subscription without terms")
 			return
@@ -338,7 +339,7 @@ func (s *Shard) readPartition(d *decoder, ch *raftChannel, subs []*Subscription)
 		if len(h.terms) > 1 {
 			p.closing[h.uid] = h
 		}
-		if h.changed > p.known {
+		if h.last().opened > p.known {
 			p.recent[h.uid] = h
 		}
 	}

@@ -86,7 +86,7 @@ func (p *raftPartition) bury(t *term) {
 	if max(t.from, p.floor.Load()) >= to {
 		return
 	}
-	over := &term{sub: t.sub, from: t.from, to: to, started: t.started}
+	over := &term{sub: t.sub, from: t.from, to: to, started: t.started, opened: t.opened}
 	i, _ := slices.BinarySearchFunc(p.past, over, comparePast)
 	p.past = slices.Insert(p.past, i, over)
 	if len(p.past) > maxPast {
@@ -108,14 +108,10 @@ func comparePast(a, b *term) int {
 func (p *raftPartition) openTerm(sub *Subscription, restart bool, from, version uint64) {
 	h := p.subs[sub.UID]
 	if h == nil {
-		if len(p.subs) == 0 {
-			p.scan.Store(p.next) // nobody was there to look at what came before
-		}
 		h = &holder{uid: sub.UID}
 		p.subs[sub.UID] = h
 		restart = true
 	}
-	h.changed = version
 	if restart {
 		if from == toEnd {
 			from = p.next
@@ -123,31 +119,31 @@ func (p *raftPartition) openTerm(sub *Subscription, restart bool, from, version 
 		from = max(from, p.floor.Load())
 		p.retire(h)
 		h.started = version
-		h.terms = []*term{{sub: sub, from: from, to: toEnd, started: version}}
+		h.terms = []*term{{sub: sub, from: from, to: toEnd, started: version, opened: version}}
 		if from < p.next {
 			p.setCursor(h, &Cursor{Low: from, Next: from, Detached: true})
 		} else {
 			p.setCursor(h, nil)
 		}
 	} else {
-		p.succeed(h, sub)
+		p.succeed(h, sub, version)
 	}
 	p.recent[h.uid] = h
 }
 
 // succeed ends the open term at the end of the log, where the next begins.
-func (p *raftPartition) succeed(h *holder, sub *Subscription) {
+func (p *raftPartition) succeed(h *holder, sub *Subscription, version uint64) {
 	last := h.last()
 	if last.from >= p.next { // it covers nothing yet
 		terms := slices.Clone(h.terms)
-		terms[len(terms)-1] = &term{sub: sub, from: last.from, to: toEnd, started: last.started}
+		terms[len(terms)-1] = &term{sub: sub, from: last.from, to: toEnd, started: last.started, opened: version}
 		h.terms = terms
 		return
 	}
-	closed := &term{sub: last.sub, from: last.from, to: p.next, started: last.started}
+	closed := &term{sub: last.sub, from: last.from, to: p.next, started: last.started, opened: last.opened}
 	terms := slices.Clone(h.terms) // a snapshot may be writing the old ones
 	terms[len(terms)-1] = closed
-	h.terms = append(terms, &term{sub: sub, from: p.next, to: toEnd, started: last.started})
+	h.terms = append(terms, &term{sub: sub, from: p.next, to: toEnd, started: last.started, opened: version})
 	p.closing[h.uid] = h
 	p.settle(h)
 }
@@ -224,8 +220,8 @@ func (p *raftPartition) take(h *holder, c *Cursor, termsVersion uint64) {
 	if termsVersion != 0 && h.started > termsVersion {
 		return // of a life before this one
 	}
-	if last := h.last(); termsVersion != 0 && h.changed > termsVersion && stored.Next > last.from {
-		stored.clamp(0, last.from)
+	if from := h.unknownFrom(termsVersion); termsVersion != 0 && stored.Next > from {
+		stored.clamp(0, from)
 		stored.Detached = true
 	}
 	if stored.Low == stored.Next && !stored.Detached && len(stored.Done) == 0 {
@@ -241,7 +237,7 @@ func (p *raftPartition) learn(termsVersion uint64) {
 		return
 	}
 	p.known = termsVersion
-	maps.DeleteFunc(p.recent, func(_ string, h *holder) bool { return h.changed <= termsVersion })
+	maps.DeleteFunc(p.recent, func(_ string, h *holder) bool { return h.last().opened <= termsVersion })
 }
 
 // hold gives a position of their own to those with a term that the author of
@@ -251,8 +247,16 @@ func (p *raftPartition) hold(termsVersion, scan uint64) {
 		return
 	}
 	for _, h := range p.recent {
-		if at := h.last().from; h.changed > termsVersion && h.cursor == nil && at < scan {
+		at := h.unknownFrom(termsVersion)
+		if at >= scan {
+			continue
+		}
+		if h.cursor == nil {
 			p.setCursor(h, &Cursor{Low: at, Next: at, Detached: true})
+		} else if !h.cursor.Detached {
+			own := *h.cursor
+			own.Next, own.Detached = max(own.Next, at), true
+			p.setCursor(h, &own)
 		}
 	}
 }
