@@ -54,6 +54,9 @@ type Options struct {
 	// BaseURL is where the ingress is reached: addresses begin with it.
 	BaseURL string
 
+	// DeliveryTimeout bounds an attempt where the delivery says nothing; 0
+	// leaves it to the dispatcher.
+	DeliveryTimeout time.Duration
 	// Workers reconcile at once (4).
 	Workers int
 	// Debounce is how long a change of a set of subscriptions waits for others

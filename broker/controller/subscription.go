@@ -35,7 +35,7 @@ func (c *Controller) reconcileSubscription(ctx context.Context, k key) error {
 	if progress.ch != nil {
 		target := dispatcher.Target{
 			UID: string(s.UID), Kind: kindSubscription, Namespace: s.Namespace, Name: s.Name, Channel: of.name,
-			URL: to.SubscriberURI, ReplyURL: to.ReplyURI, DeadLetterURL: to.DeadLetterSinkURI, Delivery: policy(delivery),
+			URL: to.SubscriberURI, ReplyURL: to.ReplyURI, DeadLetterURL: to.DeadLetterSinkURI, Delivery: c.policy(delivery),
 			MaxInFlight: settings.MaxInFlight, MaxWaiting: settings.MaxWaiting,
 		}
 		if s.Spec.Reply != nil && to.ReplyURI == "" {

@@ -83,7 +83,7 @@ func merge(own, inherited *duckv1.DeliverySpec) *duckv1.DeliverySpec {
 
 // policy is a delivery as the dispatcher knows it. What is malformed was
 // refused at admission; where it is there all the same, the default holds.
-func policy(d *duckv1.DeliverySpec) dispatcher.Policy {
+func (c *Controller) policy(d *duckv1.DeliverySpec) dispatcher.Policy {
 	p := dispatcher.Policy{Backoff: dispatcher.Exponential}
 	if d.Retry != nil {
 		p.Retry = int(*d.Retry)
@@ -93,7 +93,9 @@ func policy(d *duckv1.DeliverySpec) dispatcher.Policy {
 	}
 	p.Delay = duration(d.BackoffDelay)
 	p.MaxDelay = duration(d.BackoffMax)
-	p.Timeout = duration(d.Timeout)
+	if p.Timeout = duration(d.Timeout); p.Timeout == 0 {
+		p.Timeout = c.o.DeliveryTimeout
+	}
 	if d.RetryAfterMax != nil {
 		if v, err := duckv1.ParseDuration(*d.RetryAfterMax); err == nil {
 			p.RetryAfterMax = &v

@@ -47,7 +47,7 @@ func (c *Controller) reconcileTrigger(ctx context.Context, k key) error {
 	if ch := progress.ch; ch != nil {
 		c.targets.set(k, ch.ID().UID, dispatcher.Target{
 			UID: string(t.UID), Kind: kindTrigger, Namespace: t.Namespace, Name: t.Name, Channel: name,
-			URL: subscriber, DeadLetterURL: sink, Delivery: policy(delivery),
+			URL: subscriber, DeadLetterURL: sink, Delivery: c.policy(delivery),
 			Reply: func(ctx context.Context, original *dispatcher.Original, reply *event.Event) error {
 				return c.o.AcceptReply(ctx, ch, original, reply)
 			},

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/leat-dev/leat/apiserver"
 	"github.com/leat-dev/leat/cmd/leat/server"
 	"github.com/leat-dev/leat/cmd/leat/settings"
 )
@@ -35,6 +36,7 @@ Each setting is a flag, a key of the configuration file, and a LEAT_ variable.`,
 			if err != nil {
 				return usageError{err}
 			}
+			apiserver.RedirectLogs(logger)
 			return server.Run(c.Context(), s, buildVersion(), logger)
 		},
 	}

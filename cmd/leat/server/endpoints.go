@@ -20,7 +20,11 @@ type Endpoints struct {
 	PID        int    `json:"pid"`
 }
 
-const endpointsFile = "endpoints.json"
+// Names of the files in the data directory that others read.
+const (
+	endpointsFile  = "endpoints.json"
+	kubeconfigFile = "kubeconfig"
+)
 
 // write puts the file in place in one step, so that a reader sees all of it or
 // none.

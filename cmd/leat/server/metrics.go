@@ -17,6 +17,7 @@ type metrics struct {
 	registry *prometheus.Registry
 
 	requests       *prometheus.CounterVec
+	events         *prometheus.CounterVec
 	deliveries     *prometheus.CounterVec
 	attempts       *prometheus.CounterVec
 	attemptSeconds *prometheus.HistogramVec
@@ -32,6 +33,9 @@ func newMetrics() *metrics {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "leat_ingress_requests_total", Help: "Event requests, by the broker or channel they named and the status they were answered with.",
 		}, []string{"namespace", "channel", "code"}),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "leat_ingress_events_total", Help: "Events accepted, by the broker or channel that has them.",
+		}, []string{"namespace", "channel"}),
 		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "leat_delivery_events_total", Help: "Deliveries that ended, by result.",
 		}, append(subscription, "result")),
@@ -52,13 +56,21 @@ func newMetrics() *metrics {
 			Name: "leat_delivery_commits_total", Help: "Commits of cursors, outcomes and dead letters, by result.",
 		}, []string{"result"}),
 	}
-	m.registry.MustRegister(m.requests, m.deliveries, m.attempts, m.attemptSeconds, m.replies, m.filterErrors, m.commits,
+	m.registry.MustRegister(m.requests, m.events, m.deliveries, m.attempts, m.attemptSeconds, m.replies, m.filterErrors, m.commits,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+}
+
+// counted is told of each request by the ingress.
+func (m *metrics) counted(namespace, name string, status, events int) {
+	m.requests.WithLabelValues(namespace, name, strconv.Itoa(status)).Inc()
+	if events > 0 {
+		m.events.WithLabelValues(namespace, name).Add(float64(events))
+	}
 }
 
 func labels(t *dispatcher.Target, more ...string) []string {

@@ -7,19 +7,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"time"
 
-	"github.com/leat-dev/leat/apiserver"
 	"github.com/leat-dev/leat/broker"
 	"github.com/leat-dev/leat/broker/controller"
-	"github.com/leat-dev/leat/broker/operations"
 	"github.com/leat-dev/leat/channel"
 	"github.com/leat-dev/leat/cmd/leat/settings"
-	"github.com/leat-dev/leat/dispatcher"
 	"github.com/leat-dev/leat/raftlog"
 	"github.com/leat-dev/leat/raftlog/kv"
 )
@@ -60,7 +55,7 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	if err != nil {
 		return err
 	}
-	log, err := openLog(ctx, s, logger, fatal, &stops)
+	log, err := openLog(ctx, s, logger, fatal, fail, &stops)
 	if err != nil {
 		return err
 	}
@@ -76,12 +71,12 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	if err != nil {
 		return err
 	}
-	if err := startControllers(ctx, s, listeners, api, log, d, ingress, logger, fail, &stops); err != nil {
+	if err := startController(ctx, s, listeners, api, log, d, registry, ingress, logger, fail, &stops); err != nil {
 		return err
 	}
-	startHTTP(s, listeners, ingress, m, fail, &stops)
+	startHTTP(s, listeners, ingress, m, logger, fail, &stops)
 
-	e := Endpoints{HTTP: listeners.httpURL(), API: listeners.apiURL(), Kubeconfig: filepath.Join(s.Data, "kubeconfig"), PID: os.Getpid()}
+	e := Endpoints{HTTP: listeners.httpURL(), API: listeners.apiURL(), Kubeconfig: filepath.Join(s.Data, kubeconfigFile), PID: os.Getpid()}
 	if e.Kubeconfig, err = filepath.Abs(e.Kubeconfig); err != nil {
 		return err
 	}
@@ -167,7 +162,7 @@ func groupOptions(s settings.Server, name string, machine raftlog.Machine, logge
 
 // openMeta opens the group that holds the resources.
 func openMeta(ctx context.Context, s settings.Server, logger *slog.Logger, fatal func(error), stops *stack) (*kv.Store, error) {
-	store, err := kv.Open(kv.Options{Dir: filepath.Join(s.Data, "meta"), Logger: logger, History: s.ResourceHistoryCount})
+	store, err := kv.Open(kv.Options{Dir: filepath.Join(s.Data, "meta"), Logger: logger, HistoryEvents: uint64(s.ResourceHistoryCount), Fatal: fatal})
 	if err != nil {
 		return nil, err
 	}
@@ -182,26 +177,19 @@ func openMeta(ctx context.Context, s settings.Server, logger *slog.Logger, fatal
 }
 
 // openLog opens the shard that holds the events.
-func openLog(ctx context.Context, s settings.Server, logger *slog.Logger, fatal func(error), stops *stack) (*channel.Log, error) {
+func openLog(ctx context.Context, s settings.Server, logger *slog.Logger, fatal func(error), fail context.CancelCauseFunc, stops *stack) (*channel.Log, error) {
 	shard := channel.NewShard(channel.Options{
 		RetentionAge: s.RetentionAge, DeadLetterRetention: s.DeadLetterRetentionAge, DeadLetterBytes: int64(s.DeadLetterMaxBytes),
-		MaxDisk: int64(s.MaxDisk), TailBytes: int64(s.TailBytes), CacheBytes: int64(s.ReadCacheBytes),
+		MaxDisk: int64(s.MaxDisk), RefuseOverMaxDisk: s.MaxDiskPolicy == "refuse",
+		TailBytes: int64(s.TailBytes), CacheBytes: int64(s.ReadCacheBytes), Logger: logger,
 	})
 	group, err := raftlog.Open(ctx, groupOptions(s, "s0", shard, logger, fatal))
 	if err != nil {
 		return nil, err
 	}
 	stops.push("shard s0", group.Close)
-	log := channel.NewLog(shard, group)
-	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{})
-	go func() { defer close(done); log.Run(run) }()
-	stops.push("retention", func(context.Context) error { cancel(); <-done; return nil })
+	shard.Bind(group)
+	log := channel.NewLog(shard)
+	stops.push("retention", run(ctx, "retention", fail, log.Run))
 	return log, nil
 }
-
-var _ = time.Second
-var _ http.Handler
-var _ *apiserver.Server
-var _ *operations.Options
-var _ *dispatcher.Dispatcher

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -35,6 +36,7 @@ type Server struct {
 	DeadLetterRetentionAge time.Duration
 	DeadLetterMaxBytes     Bytes
 	MaxDisk                Bytes
+	MaxDiskPolicy          string
 	DiskFloor              Bytes
 	DiskReserve            Bytes
 	SegmentBytes           Bytes
@@ -51,12 +53,26 @@ type Server struct {
 	MaxRequests       int
 	ReadHeaderTimeout time.Duration
 	ReadTimeout       time.Duration
+	WriteTimeout      time.Duration
 	IdleTimeout       time.Duration
+	AppendTimeout     time.Duration
+	RetryAfter        time.Duration
+	WebHookRate       int
+	MaxConns          int
+	MaxBatchEvents    int
+	MaxExtensions     int
+	MaxAttributeBytes Bytes
 
 	DeliveryTimeout      time.Duration
 	MaxReplyBytes        Bytes
 	MaxConnsPerHost      int
+	MaxDeliveries        int
+	MaxDeliveryBytes     Bytes
+	MaxWaiting           int
 	AllowDestinations    []string
+	MaxFilterNodes       int
+	MaxFilterDataBytes   Bytes
+	MaxFilterSteps       int
 	MaxAPIRequests       int
 	MaxAPIMutating       int
 	ResourceHistoryCount int
@@ -88,7 +104,8 @@ func (s *Server) declareLog(f *pflag.FlagSet) {
 	f.DurationVar(&s.RetentionAge, "retention", 7*24*time.Hour, "how long events are kept; leat.dev/retention sets it for one broker or channel")
 	f.DurationVar(&s.DeadLetterRetentionAge, "dead-letter-retention", 30*24*time.Hour, "how long dead letters are kept")
 	bytesVar(f, &s.DeadLetterMaxBytes, "dead-letter-max-bytes", 1<<30, "size of one subscription's dead letter log; the oldest go first")
-	bytesVar(f, &s.MaxDisk, "max-disk", 0, "size of the event log on disk; the channel most over its quota loses its oldest events first; 0: no bound")
+	bytesVar(f, &s.MaxDisk, "max-disk", 0, "size of the event log on disk; 0: no bound")
+	f.StringVar(&s.MaxDiskPolicy, "max-disk-policy", "drop", "beyond max-disk: drop the oldest events, of the channel most over its quota first, or refuse new ones with 503")
 	bytesVar(f, &s.DiskFloor, "disk-floor", 256<<20, "free space below which events are answered with 503")
 	bytesVar(f, &s.DiskReserve, "disk-reserve", 64<<20, "free space below which resources, cursors and outcomes are not written either")
 	bytesVar(f, &s.SegmentBytes, "segment-bytes", 64<<20, "size of a log segment")
@@ -107,6 +124,14 @@ func (s *Server) declareIngress(f *pflag.FlagSet) {
 	f.IntVar(&s.MaxRequests, "max-requests", 10_000, "event requests at once; more get 503")
 	f.DurationVar(&s.ReadHeaderTimeout, "read-header-timeout", 10*time.Second, "time to send a request's headers")
 	f.DurationVar(&s.ReadTimeout, "read-timeout", 60*time.Second, "time to send a whole request")
+	f.DurationVar(&s.WriteTimeout, "write-timeout", 2*time.Minute, "time to answer a request, that to make it durable included")
+	f.DurationVar(&s.AppendTimeout, "append-timeout", 30*time.Second, "time for events to become durable; then 503, and they may be stored")
+	f.DurationVar(&s.RetryAfter, "retry-after", time.Second, "what a 503 asks the sender to wait, in whole seconds")
+	f.IntVar(&s.WebHookRate, "webhook-rate", 0, "requests a minute that OPTIONS allows a web hook; 0: any")
+	f.IntVar(&s.MaxConns, "max-conns", 20_000, "connections to the address for events; more wait")
+	f.IntVar(&s.MaxBatchEvents, "max-batch-events", 10_000, "events of one batch")
+	f.IntVar(&s.MaxExtensions, "max-extensions", 128, "extension attributes of one event")
+	bytesVar(f, &s.MaxAttributeBytes, "max-attribute-bytes", 64<<10, "names and values of the attributes of one event")
 	f.DurationVar(&s.IdleTimeout, "idle-timeout", 2*time.Minute, "time that an idle connection is kept")
 }
 
@@ -114,6 +139,12 @@ func (s *Server) declareDelivery(f *pflag.FlagSet) {
 	f.DurationVar(&s.DeliveryTimeout, "delivery-timeout", 60*time.Second, "time for one attempt where the delivery spec has no timeout")
 	bytesVar(f, &s.MaxReplyBytes, "max-reply-bytes", 1<<20, "size of a reply event")
 	f.IntVar(&s.MaxConnsPerHost, "max-conns-per-host", 256, "connections to one subscriber host")
+	f.IntVar(&s.MaxDeliveries, "max-deliveries", 8192, "delivery requests out over all subscriptions; as it is neared, windows shrink")
+	bytesVar(f, &s.MaxDeliveryBytes, "max-delivery-bytes", 128<<20, "payloads of the delivery requests out")
+	f.IntVar(&s.MaxWaiting, "max-waiting", 250_000, "events that wait for their next attempt over all subscriptions")
+	f.IntVar(&s.MaxFilterNodes, "max-filter-conditions", 1000, "conditions of one filter")
+	f.IntVar(&s.MaxFilterSteps, "max-filter-steps", 500_000, "steps of one evaluation of an expr expression; beyond, it does not match")
+	bytesVar(f, &s.MaxFilterDataBytes, "max-filter-data-bytes", 1<<20, "payload that a filter can look into; on a larger one it does not match")
 	f.StringSliceVar(&s.AllowDestinations, "allow-destinations", nil, "addresses or CIDR blocks that deliveries may reach although they are link-local, metadata or the server's own API")
 }
 
@@ -216,6 +247,13 @@ func (s *Server) Validate() error {
 	if !slices.Contains([]string{"auto", "text", "json"}, s.LogFormat) {
 		errs = append(errs, fmt.Errorf("--log-format must be auto, text or json, not %q", s.LogFormat))
 	}
+	if !slices.Contains([]string{"drop", "refuse"}, s.MaxDiskPolicy) {
+		errs = append(errs, fmt.Errorf("--max-disk-policy must be drop or refuse, not %q", s.MaxDiskPolicy))
+	}
+	if _, err := s.AllowedDestinations(); err != nil {
+		errs = append(errs, err)
+	}
+	errs = append(errs, s.validatePositive()...)
 	if s.DiskReserve > s.DiskFloor {
 		errs = append(errs, fmt.Errorf("--disk-reserve (%s) must not exceed --disk-floor (%s)", s.DiskReserve, s.DiskFloor))
 	}
@@ -232,6 +270,52 @@ func (s *Server) Validate() error {
 		errs = append(errs, fmt.Errorf("--http %s takes events from other machines, and no authentication is configured: bind it to 127.0.0.1, or take events from anyone with --insecure-no-auth", s.HTTP))
 	}
 	return errors.Join(errs...)
+}
+
+// validatePositive refuses zeros where the parts would take one for "the
+// default".
+func (s *Server) validatePositive() (errs []error) {
+	for _, v := range []struct {
+		name  string
+		value int64
+	}{
+		{"retention", int64(s.RetentionAge)}, {"dead-letter-retention", int64(s.DeadLetterRetentionAge)},
+		{"dead-letter-max-bytes", int64(s.DeadLetterMaxBytes)}, {"disk-floor", int64(s.DiskFloor)}, {"disk-reserve", int64(s.DiskReserve)},
+		{"segment-bytes", int64(s.SegmentBytes)}, {"snapshot-bytes", int64(s.SnapshotBytes)}, {"max-entry-bytes", int64(s.MaxEntryBytes)},
+		{"max-pending-bytes", int64(s.MaxPendingBytes)}, {"tail-bytes", int64(s.TailBytes)}, {"read-cache-bytes", int64(s.ReadCacheBytes)},
+		{"max-event-bytes", int64(s.MaxEventBytes)}, {"max-batch-bytes", int64(s.MaxBatchBytes)}, {"max-header-bytes", int64(s.MaxHeaderBytes)},
+		{"max-body-memory", int64(s.MaxBodyMemory)}, {"max-requests", int64(s.MaxRequests)}, {"max-conns", int64(s.MaxConns)},
+		{"read-header-timeout", int64(s.ReadHeaderTimeout)}, {"read-timeout", int64(s.ReadTimeout)}, {"write-timeout", int64(s.WriteTimeout)},
+		{"idle-timeout", int64(s.IdleTimeout)}, {"append-timeout", int64(s.AppendTimeout)}, {"retry-after", int64(s.RetryAfter)},
+		{"max-batch-events", int64(s.MaxBatchEvents)}, {"max-extensions", int64(s.MaxExtensions)}, {"max-attribute-bytes", int64(s.MaxAttributeBytes)},
+		{"delivery-timeout", int64(s.DeliveryTimeout)}, {"max-reply-bytes", int64(s.MaxReplyBytes)}, {"max-conns-per-host", int64(s.MaxConnsPerHost)},
+		{"max-deliveries", int64(s.MaxDeliveries)}, {"max-delivery-bytes", int64(s.MaxDeliveryBytes)}, {"max-waiting", int64(s.MaxWaiting)},
+		{"max-filter-conditions", int64(s.MaxFilterNodes)}, {"max-filter-steps", int64(s.MaxFilterSteps)}, {"max-filter-data-bytes", int64(s.MaxFilterDataBytes)},
+		{"max-api-requests", int64(s.MaxAPIRequests)}, {"max-api-mutating-requests", int64(s.MaxAPIMutating)},
+		{"resource-history", int64(s.ResourceHistoryCount)}, {"shutdown-timeout", int64(s.ShutdownTimeout)},
+	} {
+		if v.value <= 0 {
+			errs = append(errs, fmt.Errorf("--%s must be more than 0", v.name))
+		}
+	}
+	return errs
+}
+
+// AllowedDestinations are the blocks of addresses of allow-destinations.
+func (s *Server) AllowedDestinations() ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, v := range s.AllowDestinations {
+		if a, err := netip.ParseAddr(v); err == nil {
+			all = append(all, netip.PrefixFrom(a, a.BitLen()))
+			continue
+		}
+		p, err := netip.ParsePrefix(v)
+		if err != nil {
+			return nil, fmt.Errorf("--allow-destinations: %q must be an address or a block of them, such as 169.254.1.1 or 10.0.0.0/8", v)
+		}
+		all = append(all, p.Masked())
+	}
+	return all, nil
 }
 
 // WriteReference writes the reference page: a table of every setting.

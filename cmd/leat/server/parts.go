@@ -1,0 +1,172 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"slices"
+
+	"github.com/leat-dev/leat/api"
+	"github.com/leat-dev/leat/api/admission"
+	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/apiserver"
+	"github.com/leat-dev/leat/broker"
+	"github.com/leat-dev/leat/broker/controller"
+	"github.com/leat-dev/leat/broker/operations"
+	"github.com/leat-dev/leat/channel"
+	"github.com/leat-dev/leat/cmd/leat/settings"
+	"github.com/leat-dev/leat/dispatcher"
+	"github.com/leat-dev/leat/filter"
+	"github.com/leat-dev/leat/raftlog/kv"
+)
+
+// run runs a part until it is stopped; the function returned stops it and waits
+// for its end. A part that ends before that with an error ends the server.
+func run(ctx context.Context, name string, fail context.CancelCauseFunc, part func(context.Context) error) func(context.Context) error {
+	// The order of the stops is what ends a part, not the signal.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := part(ctx); err != nil && ctx.Err() == nil {
+			fail(fmt.Errorf("%s: %w", name, err))
+		}
+	}()
+	return func(wait context.Context) error {
+		cancel()
+		select {
+		case <-done:
+			return nil
+		case <-wait.Done():
+			return wait.Err()
+		}
+	}
+}
+
+func startDispatcher(s settings.Server, l listeners, m *metrics, logger *slog.Logger, stops *stack) (*dispatcher.Dispatcher, error) {
+	allowed, err := s.AllowedDestinations()
+	if err != nil {
+		return nil, err
+	}
+	denied := []netip.AddrPort{l.api.Addr().(*net.TCPAddr).AddrPort()}
+	denied = slices.DeleteFunc(denied, func(a netip.AddrPort) bool {
+		return slices.ContainsFunc(allowed, func(p netip.Prefix) bool { return p.Contains(a.Addr().Unmap()) })
+	})
+	d := dispatcher.New(dispatcher.Options{
+		HTTP: dispatcher.HTTPOptions{
+			MaxConnsPerHost: s.MaxConnsPerHost, MaxReplyBytes: int(s.MaxReplyBytes),
+			DeniedAddrs: denied, AllowedPrefixes: allowed,
+		},
+		MaxRequests: s.MaxDeliveries, MaxRequestBytes: int64(s.MaxDeliveryBytes), MaxWaiting: s.MaxWaiting, Filter: filterLimits(s),
+		Hooks: m.dispatcherHooks(), Logger: logger,
+	})
+	stops.push("deliveries", d.Close)
+	return d, nil
+}
+
+func ingressOptions(s settings.Server, r broker.Resolver, m *metrics) broker.IngressOptions {
+	return broker.IngressOptions{
+		Resolver: r,
+		Limits: event.Limits{
+			MaxDataBytes: int(s.MaxEventBytes), MaxBatchEvents: s.MaxBatchEvents,
+			MaxExtensions: s.MaxExtensions, MaxAttributeBytes: int(s.MaxAttributeBytes),
+		},
+		MaxBodyBytes: int64(s.MaxBatchBytes), MaxBodyMemory: int64(s.MaxBodyMemory), MaxRequests: int64(s.MaxRequests),
+		RetryAfter: s.RetryAfter, WebHookRate: s.WebHookRate, AppendTimeout: s.AppendTimeout,
+		Counted: m.counted,
+	}
+}
+
+func filterLimits(s settings.Server) filter.Limits {
+	return filter.Limits{MaxNodes: s.MaxFilterNodes, MaxSteps: s.MaxFilterSteps, MaxDataBytes: int(s.MaxFilterDataBytes)}
+}
+
+// startAPI serves the API and waits until it is ready.
+func startAPI(ctx context.Context, s settings.Server, l listeners, meta *kv.Store, log *channel.Log, version string, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) (*apiserver.Server, error) {
+	crds, err := api.CRDs()
+	if err != nil {
+		return nil, err
+	}
+	a, err := apiserver.New(apiserver.Options{
+		KV: meta, Listener: l.api, KeysDir: filepath.Join(s.Data, "keys"), Kubeconfig: filepath.Join(s.Data, kubeconfigFile),
+		Version: version, CRDs: crds, Kinds: admission.New(admission.Options{CheckFilter: controller.CheckFilter(filterLimits(s))}),
+		Node:        apiserver.Node{Name: s.Node},
+		Handlers:    map[string]http.Handler{"/leat/v1/": operations.Handler(operations.Options{Channels: log})},
+		MaxRequests: s.MaxAPIRequests, MaxMutatingRequests: s.MaxAPIMutating, ShutdownTimeout: s.ShutdownTimeout, Logger: logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	stops.push("API", run(ctx, "API", fail, a.Run))
+	select {
+	case <-a.Ready():
+		return a, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// startController reconciles the resources, and waits until what was deleted
+// while the server was away is no longer offered.
+func startController(ctx context.Context, s settings.Server, l listeners, a *apiserver.Server, log *channel.Log, d *dispatcher.Dispatcher, r *controller.Registry, i *broker.Ingress, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) error {
+	client, mapper, err := controller.Connect(a.LoopbackConfig())
+	if err != nil {
+		return err
+	}
+	c, err := controller.New(controller.Options{
+		Client: client, Mapper: mapper, Log: log, Dispatcher: d, Registry: r,
+		AcceptReply: i.AcceptReply, BaseURL: l.httpURL(),
+		DeliveryTimeout: s.DeliveryTimeout, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	stops.push("controllers", run(ctx, "controllers", fail, c.Run))
+	return c.WaitSynced(ctx)
+}
+
+// startHTTP takes events, and answers for its health.
+func startHTTP(s settings.Server, l listeners, i *broker.Ingress, m *metrics, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) {
+	o := broker.ServerOptions{
+		ReadHeaderTimeout: s.ReadHeaderTimeout, ReadTimeout: s.ReadTimeout, WriteTimeout: s.WriteTimeout, IdleTimeout: s.IdleTimeout,
+		MaxHeaderBytes: int(s.MaxHeaderBytes), MaxConns: s.MaxConns, Logger: logger,
+	}
+	h := broker.NewServer(httpHandler(i, m), o)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := h.Serve(broker.LimitConns(l.http, o)); !errors.Is(err, http.ErrServerClosed) {
+			fail(fmt.Errorf("--http: %w", err))
+		}
+	}()
+	stops.push("ingress", func(ctx context.Context) error {
+		err := h.Shutdown(ctx)
+		if err != nil {
+			err = errors.Join(err, h.Close()) // whoever has not ended is broken off
+		}
+		<-done
+		return err
+	})
+}
+
+// httpHandler serves the HTTP port. A broker's path has two parts, so these
+// have none of them.
+func httpHandler(i *broker.Ingress, m *metrics) http.Handler {
+	scrape := m.handler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/healthz", "/readyz": // nothing is served before the server is ready
+			w.Header().Set("Content-Type", "text/plain")
+			fmt.Fprint(w, "ok")
+		case "/metrics":
+			scrape.ServeHTTP(w, r)
+		default:
+			i.ServeHTTP(w, r)
+		}
+	})
+}
