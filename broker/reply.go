@@ -23,15 +23,16 @@ const maxDepth = 1000
 // is not changed, or a second look would find the stamps of the first in it.
 func (i *Ingress) AcceptReply(ctx context.Context, ch channel.Channel, original *dispatcher.Original, reply *event.Event) error {
 	reply = reply.Clone()
-	if v, ok := original.Event.Attribute(ttlExtension); ok {
-		reply.SetExtension(ttlExtension, v)
-	} else {
-		reply.DeleteExtension(ttlExtension)
-	}
-	if err := spendTTL(reply); err != nil {
-		return refusedReply(err)
+	for _, name := range []string{ttlExtension, arrivalExtension, causeExtension, depthExtension} {
+		reply.DeleteExtension(name) // the original's perhaps, sent back
 	}
 	if err := reply.ValidateWithin(i.o.Limits); err != nil {
+		return refusedReply(err)
+	}
+	if v, ok := original.Event.Attribute(ttlExtension); ok {
+		reply.SetExtension(ttlExtension, v)
+	}
+	if err := spendTTL(reply); err != nil {
 		return refusedReply(err)
 	}
 	depth, err := nextDepth(original.Event)
