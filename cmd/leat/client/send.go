@@ -53,15 +53,15 @@ func Send(ctx context.Context, client *http.Client, url string, t Template, p Pl
 		}
 		total <- n
 	}()
-	g, ctx := errgroup.WithContext(ctx)
+	g, sending := errgroup.WithContext(ctx)
 	g.SetLimit(max(p.Concurrency, 1))
-	for first := 0; first < p.Count && ctx.Err() == nil; first += p.Batch {
+	for first := 0; first < p.Count && sending.Err() == nil; first += p.Batch {
 		n := min(p.Batch, p.Count-first)
-		if limiter != nil && limiter.WaitN(ctx, n) != nil {
+		if limiter != nil && limiter.WaitN(sending, n) != nil {
 			break
 		}
 		g.Go(func() error {
-			if err := post(ctx, client, url, t, first, n, p); err != nil {
+			if err := post(sending, client, url, t, first, n, p); err != nil {
 				return err
 			}
 			sent <- n
