@@ -202,8 +202,8 @@ func endToEnd(ctx context.Context, leat *leat, s *sink, w, size int, length time
 	if err != nil {
 		return result{}, err
 	}
-	sent := int64(r.rate * time.Since(start).Seconds())
-	for s.received.Load()-before < sent*999/1000 {
+	sent := int64(r.events)
+	for s.received.Load()-before < sent {
 		select {
 		case <-time.After(time.Millisecond):
 		case <-ctx.Done():
@@ -213,6 +213,6 @@ func endToEnd(ctx context.Context, leat *leat, s *sink, w, size int, length time
 			return result{}, fmt.Errorf("%d of %d events were delivered", s.received.Load()-before, sent)
 		}
 	}
-	r.rate = float64(s.received.Load()-before) / time.Since(start).Seconds()
+	r.rate = float64(sent) / time.Since(start).Seconds()
 	return r, nil
 }

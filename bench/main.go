@@ -43,7 +43,8 @@ func main() {
 
 // result is one row of the table in one run.
 type result struct {
-	rate     float64 // a second
+	events   int
+	rate     float64 // events a second
 	p50, p99 time.Duration
 }
 
@@ -140,7 +141,7 @@ func median(rs []result) result {
 	slices.Sort(rates)
 	slices.Sort(p50)
 	slices.Sort(p99)
-	return result{rates[len(rs)/2], p50[len(rs)/2], p99[len(rs)/2]}
+	return result{rate: rates[len(rs)/2], p50: p50[len(rs)/2], p99: p99[len(rs)/2]}
 }
 
 // summarize makes a result of latencies.
@@ -153,8 +154,9 @@ func summarize(latencies [][]time.Duration, perRequest int, took time.Duration) 
 		return result{}
 	}
 	slices.Sort(all)
+	events := len(all) * perRequest
 	return result{
-		rate: float64(len(all)*perRequest) / took.Seconds(),
+		events: events, rate: float64(events) / took.Seconds(),
 		p50:  all[len(all)/2], p99: all[len(all)*99/100],
 	}
 }
