@@ -17,7 +17,7 @@ type part struct {
 
 // StoreLogs implements raft.LogStore: one write and one sync, and one more for
 // each segment that the logs run over into. An error before the first write
-// (an index out of order, an entry that is too large, no room) leaves the log
+// (an index out of order, an entry that is too large, ErrFull) leaves the log
 // as it was; after a failed write or sync every later call fails, because what
 // is on disk is not known any more.
 func (s *Store) StoreLogs(logs []*raft.Log) error {
@@ -57,11 +57,16 @@ func (s *Store) admit(logs []*raft.Log) error {
 		if l.Index != next+uint64(i) {
 			return fmt.Errorf("append entry %d after %d: entries must follow each other", l.Index, next+uint64(i)-1)
 		}
-		if n, most := bytesOf(l), s.o.SegmentBytes-headerSize-footerSize; n > most {
+		if n, most := int64(len(l.Data)+len(l.Extensions)), s.MaxEntry(); n > most {
 			return fmt.Errorf("append entry %d: its %d bytes do not fit into a segment, which takes %d", l.Index, n, most)
 		}
 	}
 	return nil
+}
+
+// MaxEntry is how many bytes one entry may have, whatever room there is.
+func (s *Store) MaxEntry() int64 {
+	return min(s.o.SegmentBytes-headerSize-footerSize-recordSize, maxPayload) &^ (align - 1)
 }
 
 func bytesOf(l *raft.Log) int64 { return recordBytes(len(l.Data) + len(l.Extensions)) }
@@ -128,7 +133,7 @@ func (s *Store) waitReady(n int) (*segment, error) {
 		case s.failed != nil:
 			return nil, s.failed
 		case s.notReady != nil && s.attempts > before:
-			return nil, fmt.Errorf("the next segment cannot be made: %w", s.notReady)
+			return nil, fmt.Errorf("%w: %w", ErrFull, s.notReady)
 		}
 		s.wakeUp()
 		s.changed.Wait()

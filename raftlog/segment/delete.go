@@ -149,6 +149,7 @@ func (s *Store) deleteAll() error {
 func (s *Store) beginAnew(g *segment) {
 	s.deletions++
 	s.first, s.last, s.chain = 0, 0, 0
+	s.covered = 0 // the next entry may have any index
 	g.first, g.last, g.chain = 1, 0, 0
 }
 

@@ -200,7 +200,7 @@ func openIndex(g *segment, readAt func(b []byte, at int64) error) (*segIndex, er
 		return nil, damaged(err.Error())
 	case foot.number != g.number || foot.generation != g.generation:
 		return nil, damaged(fmt.Sprintf("the index is of segment %d, generation %x", foot.number, foot.generation))
-	case foot.body+foot.bodyBytes() > at:
+	case foot.body > at || foot.bodyBytes() > at-foot.body:
 		return nil, damaged("the index runs past the file's end")
 	}
 	x := &segIndex{path: g.path, foot: foot}
@@ -320,4 +320,28 @@ func (r *reader) place(g *segment, index uint64) (at, size int64, err error) {
 		return 0, 0, &DamagedError{File: g.path, Offset: x.foot.body, First: index, Last: index, Reason: fmt.Sprintf("the index places a record at %d to %d", at, end)}
 	}
 	return at, end - at, nil
+}
+
+// walk finds a record from header to header, where the index cannot tell. When
+// a header on the way does not read back either, the index's damage stays the
+// answer.
+func (r *reader) walk(g *segment, index uint64, damaged *DamagedError) (at, size int64, err error) {
+	b := make([]byte, recordSize)
+	at = headerSize
+	for i := g.first; i <= index; i++ {
+		if at+recordSize > g.end {
+			return 0, 0, damaged
+		}
+		if err := r.readAt(g, b, at); err != nil {
+			return 0, 0, fmt.Errorf("read %s at byte %d: %w", g.path, at, err)
+		}
+		h, err := parseRecordHeader(b)
+		if err != nil || h.generation != g.generation || h.index != i || at+h.size() > g.end {
+			return 0, 0, damaged
+		}
+		if size = h.size(); i < index {
+			at += size
+		}
+	}
+	return at, size, nil
 }

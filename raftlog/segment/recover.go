@@ -23,6 +23,17 @@ type Torn struct {
 // read. The others are read whole. A log of which an acknowledged record is
 // damaged is refused with a *DamagedError; nothing has been changed then.
 func Open(o Options) (*Store, error) {
+	s, err := load(o)
+	if err != nil {
+		return nil, err
+	}
+	go s.run()
+	s.wakeUp()
+	return s, nil
+}
+
+// load is Open without the upkeep in the background.
+func load(o Options) (*Store, error) {
 	o = o.withDefaults()
 	if o.SegmentBytes < minSegment || o.SegmentBytes%headerSize != 0 || o.FirstBytes < minSegment || o.FirstBytes%headerSize != 0 {
 		return nil, fmt.Errorf("segments of %d bytes, the first of %d: both must be multiples of %d, and at least %d", o.SegmentBytes, o.FirstBytes, headerSize, minSegment)
@@ -35,8 +46,6 @@ func Open(o Options) (*Store, error) {
 	if err := s.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the log in %s: %w", o.Dir, err), s.closeFiles())
 	}
-	go s.run()
-	s.wakeUp()
 	return s, nil
 }
 
@@ -103,7 +112,7 @@ func (s *Store) begin(path string) error {
 	if len(segments) > 0 {
 		return &DamagedError{File: path, Reason: fmt.Sprintf("the file is missing, but there are segments (%s and %d more)", segments[0], len(segments)-1)}
 	}
-	s.state = logState{floor: 1}
+	s.state, s.created = logState{floor: 1}, true
 	s.slots, err = createSlots(s.o.FS, path, stateMagic, s.state.encode())
 	return err
 }
@@ -280,6 +289,7 @@ func (s *Store) readSegment(g *segment) (*wipe, error) {
 	w, err := s.scan(g)
 	if g.damaged != nil {
 		g.damaged.First, g.damaged.Last = g.first, g.last
+		s.o.Logger.Error("the index of a segment is damaged: its entries can be read, but its rows cannot be found", "error", g.damaged)
 		if err == nil && w != nil {
 			// It was sealed: an interrupted write cannot be.
 			err = &DamagedError{File: g.path, Offset: w.from, First: g.last + 1, Reason: "a record does not read back, nor does the segment's index"}

@@ -38,6 +38,8 @@ func (s *Store) scan(g *segment) (*wipe, error) {
 		// What the log's first record chains to may have been dropped.
 		if known := s.last != 0 || len(g.positions) > 0; known && (h.index != g.last+1 || h.chain != g.chain) {
 			return nil, s.broken(g, h)
+		} else if !known && g.number > s.state.floor && h.chain != 0 {
+			return nil, s.beheaded(g, h)
 		}
 		if len(g.positions) == 0 {
 			g.first = h.index
@@ -62,6 +64,15 @@ func (s *Store) broken(g *segment, h recordHeader) error {
 	return e
 }
 
+// beheaded describes a whole record that continues entries of which none is
+// there, although the segments before it belong to the log.
+func (s *Store) beheaded(g *segment, h recordHeader) error {
+	return &DamagedError{
+		File: s.segments[0].path, Offset: headerSize, First: max(s.state.first, 1), Last: h.index - 1,
+		Reason: fmt.Sprintf("no whole record is there, but %s goes on with entry %d, chained to %08x", g.path, h.index, h.chain),
+	}
+}
+
 // judge tells an interrupted write from damage. A write begins only when the one
 // before it has been synced. So a record of a write that began behind the bad
 // one proves that the bad one had been synced; records of the same write prove
@@ -77,7 +88,7 @@ func (s *Store) judge(g *segment, r *window, reason error) (*wipe, error) {
 	if err != nil {
 		return nil, err
 	}
-	if plausible(b, g.generation) {
+	if h, _ := parseRecordHeader(b); plausible(b, g.generation) || next != 0 && h.index == next && h.chain == g.chain {
 		torn = true
 	}
 	to := at + recordSize

@@ -42,8 +42,12 @@ type Options struct {
 	Recycle    int // dropped segments that are kept to be written again; 2
 	IndexCache int // blocks of 4 KiB of segments' indexes in memory; 1024
 	OpenFiles  int // sealed segments with a file open; 64
-	// Logger is told of failures in the background, which Ready reports as well.
+	// Logger is told of failures in the background, which Ready reports as well,
+	// and of what Open found damaged but could do without.
 	Logger *slog.Logger
+	// Failed is told, once, of the failed write after which nothing is written
+	// any more. It is called with locks held, and must return at once.
+	Failed func(error)
 }
 
 func (o Options) withDefaults() Options {
@@ -66,6 +70,9 @@ func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Failed == nil {
+		o.Failed = func(error) {}
+	}
 	return o
 }
 
@@ -77,9 +84,10 @@ const minSegment = 4 * headerSize
 //
 // Locks are taken in the order writer, upkeep, mu.
 type Store struct {
-	o      Options
-	reader *reader
-	torn   []Torn
+	o       Options
+	reader  *reader
+	torn    []Torn
+	created bool
 
 	writer sync.Mutex // held by StoreLogs and DeleteRange
 	buf    []byte     // the writer's
@@ -156,6 +164,9 @@ func (g *segment) indexed() bool { return g.index != nil || g.damaged != nil }
 // Recovered lists what Open cut off.
 func (s *Store) Recovered() []Torn { return s.torn }
 
+// Created tells whether Open found nothing in the directory and began a log there.
+func (s *Store) Created() bool { return s.created }
+
 // IsMonotonic implements raft.MonotonicLogStore: entries follow each other
 // without a gap.
 func (s *Store) IsMonotonic() bool { return true }
@@ -210,7 +221,11 @@ func (s *Store) getLog(index uint64, l *raft.Log) (deletions uint64, err error) 
 	s.mu.RUnlock()
 	if indexed {
 		read = func(b []byte, at int64) error { return s.reader.readAt(seg, b, at) }
-		if at, size, err = s.reader.place(seg, index); err != nil {
+		at, size, err = s.reader.place(seg, index)
+		if damaged := (*DamagedError)(nil); errors.As(err, &damaged) {
+			at, size, err = s.reader.walk(seg, index, damaged)
+		}
+		if err != nil {
 			return deletions, err
 		}
 	}
@@ -353,12 +368,17 @@ func (s *Store) Check(from uint64) error {
 	return nil
 }
 
-// fail keeps the first failed write; nothing is written after it.
+// fail keeps the first failed write; nothing is written after it. What fails
+// because the log is being closed counts as well: Close must not note an end
+// that was not reached.
 func (s *Store) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failed == nil {
+	if s.failed == nil || s.failed == ErrClosed {
 		s.failed = fmt.Errorf("the log in %s failed before and takes no more writes: %w", s.o.Dir, err)
+		if !errors.Is(err, errStopping) {
+			s.o.Failed(err)
+		}
 	}
 	s.changed.Broadcast()
 }
@@ -372,7 +392,6 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	failed := s.failed
 	if s.failed == nil {
 		s.failed = ErrClosed
 	}
@@ -384,8 +403,11 @@ func (s *Store) Close() error {
 	defer s.writer.Unlock()
 	s.upkeep.Lock()
 	defer s.upkeep.Unlock()
+	s.mu.RLock()
+	whole := s.failed == ErrClosed // now that nothing is being written
+	s.mu.RUnlock()
 	var err error
-	if failed == nil {
+	if whole {
 		next := s.state
 		next.clean = true
 		err = s.writeState(next)

@@ -226,16 +226,31 @@ func (s *Store) removeSpares() (bool, error) {
 func (s *Store) writeState(next logState) error {
 	if next.cut.number == 0 {
 		s.mu.RLock()
-		if len(s.segments) > 0 && s.active().number >= next.floor {
-			next.durable = place{s.active().number, s.active().end}
+		if p := s.synced(); p.number >= next.floor {
+			next.durable = p
 		}
 		s.mu.RUnlock()
 	}
 	if err := s.slots.write(next.encode()); err != nil {
-		return err
+		// Whatever the reason, which state a restart finds is not known now.
+		s.fail(err)
+		return &stateError{err}
 	}
 	s.state = next
 	return nil
+}
+
+// synced is the end of the last record: all before it is synced. mu is held.
+func (s *Store) synced() place {
+	var p place
+	for i := len(s.segments) - 1; i >= 0; i-- {
+		// Where there is no record at all, the first segment's begin.
+		if g := s.segments[i]; g.first <= g.last || i == 0 {
+			p = place{g.number, g.end}
+			break
+		}
+	}
+	return p
 }
 
 // writeNextIndex writes the index of the first segment that can have one.
