@@ -157,7 +157,7 @@ func summarize(latencies [][]time.Duration, perRequest int, took time.Duration) 
 	events := len(all) * perRequest
 	return result{
 		events: events, rate: float64(events) / took.Seconds(),
-		p50:  all[len(all)/2], p99: all[len(all)*99/100],
+		p50: all[len(all)/2], p99: all[len(all)*99/100],
 	}
 }
 
