@@ -186,7 +186,7 @@ func TestBodiesShareBoundedMemory(t *testing.T) {
 		if res := send(); res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") != "1" {
 			t.Errorf("got %d %v", res.StatusCode, res.Header)
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute + time.Second)
 		if res := send(); res.StatusCode != http.StatusAccepted {
 			t.Errorf("got %d when the slow ones had gone", res.StatusCode)
 		}
