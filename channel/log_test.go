@@ -326,6 +326,36 @@ func TestDamageIsNamedAndReadingGoesOnBehindIt(t *testing.T) {
 	w.equal("healed", w.read(p, 1, 100), []string{"e1", "e2", "e3", "e4", "e5"})
 }
 
+// TestUndecodableRecordsAreDamage: whole entries may hold records that this
+// version cannot decode; each is damage of one offset, and no more is lost.
+func TestUndecodableRecordsAreDamage(t *testing.T) {
+	for _, tailBytes := range []int64{1, 1 << 20} {
+		w := newWorld(t, func(o *Options) { o.TailBytes = tailBytes })
+		ch := w.channel("a", 1)
+		p := ch.Partitions()[0].(*raftPartition)
+		cmd := appendRun([]byte{kindAppend}, p.key, 5)
+		for i := range 5 {
+			if i == 1 || i == 3 {
+				cmd = append(cmd, 3, 0, 0, 0, 255, 255, 255)
+			} else {
+				cmd = appendRecord(cmd, anEvent(fmt.Sprintf("e%d", i)))
+			}
+		}
+		endRun(cmd, 1)
+		w.equal("apply", w.group.together(cmd), []any{nil})
+		w.append(ch, "e5")
+		for at, want := range map[uint64][]string{0: {"e0"}, 2: {"e2"}, 4: {"e4", "e5"}} {
+			w.equal("readable", w.read(p, at, 100), want)
+		}
+		for _, at := range []uint64{1, 3} {
+			_, err := p.Read(w.ctx, at, 100, 1<<20)
+			if d, ok := errors.AsType[*DamagedError](err); !ok || d.Range != (Range{at, at + 1}) {
+				t.Errorf("offset %d: %v", at, err)
+			}
+		}
+	}
+}
+
 func TestDiskFullRefusesEventsOnly(t *testing.T) {
 	w := newWorld(t)
 	ch := w.channel("a", 1)

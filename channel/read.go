@@ -116,16 +116,17 @@ func (b *batch) add(events []Stored, sizes []uint32) {
 // and returns the offset after the run's readable ones.
 func (p *raftPartition) takeFrom(b *batch, c *runContent, r *run, offset uint64) (uint64, error) {
 	c.decode(r.base, r.count, r.time)
-	from := int(offset - r.base)
-	if from == c.bad {
-		return 0, p.damaged(offset, offset+1, c.err)
-	}
-	to := len(c.events)
-	if from < c.bad {
-		to = min(to, c.bad)
-	}
+	from, to := int(offset-r.base), len(c.events)
 	if from >= to {
-		return 0, p.damaged(offset, r.end(), fmt.Errorf("the entry has %d records where its index has %d", len(c.events), r.count))
+		return 0, p.damaged(offset, r.end(), fmt.Errorf("the entry has %d records where its index has %d", to, r.count))
+	}
+	if c.err != nil { // some have no event
+		if c.events[from].Event == nil {
+			return 0, p.damaged(offset, offset+1, c.err)
+		}
+		if n := slices.IndexFunc(c.events[from:], func(s Stored) bool { return s.Event == nil }); n > 0 {
+			to = from + n
+		}
 	}
 	b.add(c.events[from:to], c.sizes[from:to])
 	return r.base + uint64(to), nil

@@ -2,7 +2,6 @@ package channel
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -28,9 +27,8 @@ type runContent struct {
 	// Set by once, and shared from then on.
 	events []Stored
 	sizes  []uint32 // of the records
-	// bad is the first record that cannot be decoded (len(events) where all
-	// can), err why.
-	bad int
+	// err is why the first record that cannot be decoded cannot; such have no
+	// event.
 	err error
 }
 
@@ -43,13 +41,11 @@ func (r *run) add(raw rawRun) {
 
 func (r *run) end() uint64 { return r.base + uint64(r.count) }
 
-// decode returns the events, the records' sizes, and where bad is less than
-// their number the first that cannot be decoded, with the error.
+// decode sets the events and their sizes.
 func (c *runContent) decode(base uint64, count uint32, time int64) {
 	c.once.Do(func() {
 		c.events = make([]Stored, 0, count)
 		c.sizes = make([]uint32, 0, count)
-		c.bad = math.MaxInt
 		for _, raw := range c.raw {
 			for len(raw) > 0 {
 				record, rest, err := nextRecord(raw)
@@ -58,7 +54,6 @@ func (c *runContent) decode(base uint64, count uint32, time int64) {
 					e, err = event.DecodeRecord(record)
 				}
 				if err != nil && c.err == nil {
-					c.bad = len(c.events)
 					c.err = fmt.Errorf("decode the record of offset %d: %w", base+uint64(len(c.events)), err)
 				}
 				c.events = append(c.events, Stored{Offset: base + uint64(len(c.events)), Time: time, Event: e})

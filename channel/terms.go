@@ -335,13 +335,13 @@ func (p *raftPartition) Terms() ([]Term, uint64) {
 		return l.terms, version
 	}
 	p.ch.mu.RLock()
-	defer p.ch.mu.RUnlock()
 	l := &termList{terms: make([]Term, 0, len(p.subs)+len(p.closing)), version: p.ch.changes.Load()}
 	for _, h := range p.subs {
 		for _, t := range h.terms {
 			l.terms = append(l.terms, t.export())
 		}
 	}
+	p.ch.mu.RUnlock() // before the sorting: apply may be waiting
 	slices.SortFunc(l.terms, compareTerms)
 	p.listed.Store(l)
 	return l.terms, l.version
