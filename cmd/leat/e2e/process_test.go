@@ -79,7 +79,14 @@ type server struct {
 // startServer starts a server on a fresh directory.
 func startServer(t testing.TB, args ...string) *server {
 	t.Helper()
-	s := &server{t: t, dir: filepath.Join(t.TempDir(), "data"), args: args}
+	s := newServer(t, filepath.Join(t.TempDir(), "data"), args...)
+	s.start()
+	return s
+}
+
+// newServer is a server on a directory, that is yet to be started.
+func newServer(t testing.TB, dir string, args ...string) *server {
+	s := &server{t: t, dir: dir, args: args}
 	t.Cleanup(func() {
 		s.kill()
 		if t.Failed() {
@@ -87,7 +94,6 @@ func startServer(t testing.TB, args ...string) *server {
 			t.Logf("the server's log (%v):\n%s", err, lastLines(b, 40))
 		}
 	})
-	s.start()
 	return s
 }
 
