@@ -44,7 +44,7 @@ func (e *Event) AppendJSON(dst []byte) []byte {
 	}
 	switch {
 	case e.Data == nil:
-	case IsJSON(e.DataContentType) && json.Valid(e.Data):
+	case IsJSON(e.DataContentType) && utf8.Valid(e.Data) && json.Valid(e.Data): // json takes strings that are not UTF-8
 		dst = append(append(dst, `,"data":`...), e.Data...)
 	case !IsJSON(e.DataContentType) && isUTF8Text(e.DataContentType, e.Data):
 		dst = appendQuoted(append(dst, `,"data":`...), string(e.Data))

@@ -317,56 +317,6 @@ func TestTrace(t *testing.T) {
 	}
 }
 
-func FuzzDecodeRecord(f *testing.F) {
-	f.Add(AppendRecord(nil, sample()))
-	f.Add(AppendRecord(nil, &Event{}))
-	f.Add([]byte{recordVersion, 0xff, 0xff, 0xff, 0xff, 0x0f})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		e, err := DecodeRecord(b)
-		if err != nil {
-			return
-		}
-		again, err := DecodeRecord(AppendRecord(nil, e))
-		if err != nil || !reflect.DeepEqual(e, again) {
-			t.Errorf("%v: %+v, %+v", err, e, again)
-		}
-	})
-}
-
-func FuzzFromMessage(f *testing.F) {
-	f.Add("application/json", "1", "x", []byte("{}"))
-	f.Add(StructuredType, "", "", []byte(`{"specversion":"1.0","id":"1","source":"s","type":"t","data":[1]}`))
-	f.Add(BatchType, "", "", []byte(`[{"specversion":"1.0","id":"1","source":"s","type":"t"},{}]`))
-	f.Fuzz(func(t *testing.T, contentType, id, extension string, body []byte) {
-		h := headers{"Content-Type": {contentType}, "Ce-Specversion": {"1.0"}, "Ce-Source": {"/s"}, "Ce-Type": {"t"}, "Ce-Id": {id}, "Ce-X": {extension}}
-		events, _, err := FromMessage(h, body, Limits{})
-		if err != nil {
-			return
-		}
-		for _, e := range events {
-			if err := e.Validate(); err != nil {
-				t.Fatalf("taken, though %v", err)
-			}
-			b, err := e.MarshalJSON()
-			if err != nil || !json.Valid(b) {
-				t.Fatalf("%v: %s", err, b)
-			}
-			if again, err := fromJSONDefault(b); err != nil || again.ID != e.ID {
-				t.Fatalf("%v: %s", err, b)
-			}
-		}
-	})
-}
-
-func FuzzParseTraceparent(f *testing.F) {
-	f.Add("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-	f.Fuzz(func(t *testing.T, s string) {
-		if p, err := ParseTraceparent(s); err == nil && p.String()[2:] != s[2:55] {
-			t.Errorf("%q became %q", s, p)
-		}
-	})
-}
-
 func BenchmarkRecord(b *testing.B) {
 	e := sample()
 	e.Data = make([]byte, 1024)
@@ -395,14 +345,6 @@ func BenchmarkRecord(b *testing.B) {
 			}
 		}
 	})
-}
-
-func fromJSONDefault(b []byte) (*Event, error) {
-	events, _, err := FromMessage(structured(), b, Limits{})
-	if err != nil {
-		return nil, err
-	}
-	return events[0], nil
 }
 
 // TestKnownNamesAreTheFormat: the numbers stand in records for ever.

@@ -261,11 +261,11 @@ func checkValue(name, value string, l *Limits) *FormatError {
 	return nil
 }
 
-// clip shortens what an error quotes.
+// clip shortens what an error quotes, and makes it UTF-8.
 func clip(s string) string {
 	const most = 80
-	if len(s) <= most {
-		return s
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
 	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
+	return strings.ToValidUTF8(s, "\ufffd")
 }
