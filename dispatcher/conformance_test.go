@@ -9,8 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -18,14 +16,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/leat-dev/leat/api/event"
 	"github.com/leat-dev/leat/channel"
 )
 
 // received is a request that a real server got.
 type received struct {
+	at     time.Time
 	header http.Header
 	body   string
 	path   string
@@ -45,7 +42,7 @@ func newEndpoint(t *testing.T, answer http.HandlerFunc) *endpoint {
 	e.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		e.mu.Lock()
-		e.got = append(e.got, received{r.Header.Clone(), string(body), r.URL.Path})
+		e.got = append(e.got, received{time.Now(), r.Header.Clone(), string(body), r.URL.Path})
 		e.mu.Unlock()
 		answer(w, r)
 	}))
@@ -200,8 +197,74 @@ func TestNoAnswerIsRetried(t *testing.T) {
 	})
 }
 
+// TestWaitsBetweenAttempts: that waits are as long as they have to be, over
+// real HTTP; TestBackoffSchedule holds that they are no longer.
+func TestWaitsBetweenAttempts(t *testing.T) {
+	const ms, hour = time.Millisecond, time.Hour
+	after := func(v string) []string { return []string{"Retry-After", v} }
+	capped, none := 30*ms, time.Duration(0)
+	for _, c := range []struct {
+		name   string
+		code   int
+		header []string
+		p      Policy
+		want   []time.Duration // at least
+	}{
+		{"no retry", 500, nil, Policy{Delay: hour}, nil},
+		{"exponential, without jitter", 500, nil, Policy{Retry: 3, Backoff: Exponential, Delay: 30 * ms}, []time.Duration{30 * ms, 60 * ms, 120 * ms}},
+		{"linear, without jitter", 500, nil, Policy{Retry: 3, Backoff: Linear, Delay: 30 * ms}, []time.Duration{30 * ms, 60 * ms, 90 * ms}},
+		{"capped by backoffMax", 500, nil, Policy{Retry: 2, Delay: hour, MaxDelay: capped}, []time.Duration{capped, capped}},
+		{"Retry-After of 429", 429, after("1"), Policy{Retry: 1, Delay: ms}, []time.Duration{time.Second}},
+		{"Retry-After of 503", 503, after("1"), Policy{Retry: 1, Delay: ms}, []time.Duration{time.Second}},
+		{"Retry-After of 500 is ignored", 500, after("3600"), Policy{Retry: 1, Delay: ms}, []time.Duration{ms}},
+		{"Retry-After capped by backoffMax", 503, after("3600"), Policy{Retry: 1, Delay: ms, MaxDelay: capped}, []time.Duration{capped}},
+		{"Retry-After capped by retryAfterMax", 429, after("3600"), Policy{Retry: 1, Delay: ms, RetryAfterMax: &capped}, []time.Duration{capped}},
+		{"Retry-After as a date", 503, after("Fri, 31 Dec 2999 23:59:59 GMT"), Policy{Retry: 1, Delay: ms, RetryAfterMax: &capped}, []time.Duration{capped}},
+		{"Retry-After refused", 503, after("3600"), Policy{Retry: 1, Delay: ms, RetryAfterMax: &none}, []time.Duration{ms}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			e := newEndpoint(t, answers(c.code, "", c.header...))
+			w := newWire(t, HTTPOptions{}, func(t *Target) { t.URL, t.Delivery = e.URL, c.p })
+			w.deliver()
+			got := e.requests()
+			if len(got) != len(c.want)+1 {
+				t.Fatalf("%d attempts, want %d", len(got), len(c.want)+1)
+			}
+			for i, want := range c.want {
+				if d := got[i+1].at.Sub(got[i].at); d < want {
+					t.Errorf("wait %d was %v, want at least %v", i, d, want)
+				}
+			}
+		})
+	}
+}
+
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	for _, code := range []int{301, 302, 303, 307, 308} {
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			t.Parallel()
+			elsewhere, dls := newEndpoint(t, answers(200, "")), newEndpoint(t, answers(200, ""))
+			e := newEndpoint(t, answers(code, "", "Location", elsewhere.URL))
+			w := newWire(t, HTTPOptions{}, func(t *Target) { t.URL, t.DeadLetterURL = e.URL, dls.URL })
+			w.deliver()
+			if n := len(elsewhere.requests()); n != 0 || len(e.requests()) != 1 {
+				t.Errorf("%d attempts, %d of them elsewhere; want one and none", len(e.requests()), n)
+			}
+			if got := dls.requests(); len(got) != 1 || got[0].header.Get("Ce-Knativeerrorcode") != fmt.Sprint(code) {
+				t.Errorf("dead letters %+v, want the event, with code %d", got, code)
+			}
+		})
+	}
+}
+
 func TestOutgoingMessage(t *testing.T) {
-	e := newEndpoint(t, answers(200, ""))
+	var tries atomic.Int32
+	e := newEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
+		if tries.Add(1) == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
 	w := newWire(t, HTTPOptions{}, func(t *Target) { t.URL = e.URL + "/in?x=1" })
 	w.deliver(func(_ int, ev *event.Event) {
 		*ev = event.Event{
@@ -226,7 +289,16 @@ func TestOutgoingMessage(t *testing.T) {
 			t.Errorf("%s is %q, want %q", k, got.header.Get(k), v)
 		}
 	}
+	again := e.requests()[1]
+	for k, v := range want {
+		if again.header.Get(k) != v {
+			t.Errorf("at the second attempt %s is %q, want %q", k, again.header.Get(k), v)
+		}
+	}
 	trace := got.header.Get("Traceparent")
+	if second := again.header.Get("Traceparent"); second == trace || second[:35] != trace[:35] {
+		t.Errorf("traceparent is %q, then %q; want a span of its own for each attempt", trace, second)
+	}
 	if !strings.HasPrefix(trace, "00-0af7651916cd43dd8448eb211c80319c-") || strings.Contains(trace, "b7ad6b7169203331") {
 		t.Errorf("traceparent is %q, want a new span of the same trace", trace)
 	}
@@ -247,12 +319,18 @@ func TestDeadLetterMessage(t *testing.T) {
 				t.DeadLetterURL = dls.URL
 				t.Reply = func(context.Context, *Original, *event.Event) error { return errors.New("no reply was wanted") }
 			})
-			w.deliver(func(_ int, ev *event.Event) { ev.SetExtension("knativebrokerttl", event.IntegerValue(7)) })
+			w.deliver(func(_ int, ev *event.Event) {
+				ev.PassThrough = []event.Header{{Name: "X-Request-Id", Value: "r1"}}
+				ev.SetExtension("knativebrokerttl", event.IntegerValue(7))
+			})
 			got := dls.requests()
 			if len(got) != 1 || w.outcome() != channel.DeadLettered || len(w.letters) != 0 {
 				t.Fatalf("%d requests to the sink, outcome %v, %d kept", len(got), w.outcome(), len(w.letters))
 			}
 			h := got[0].header
+			if h.Get("Kn-Namespace") != "shop" || h.Get("Prefer") != "" || h.Get("Ce-Id") != "0" || h.Get("X-Request-Id") != "r1" {
+				t.Errorf("headers %v; want the event, its namespace, what is passed through, and no wish for a reply", h)
+			}
 			if h.Get("Ce-Knativeerrorcode") != "400" || h.Get("Ce-Knativeerrordest") != e.URL+"/x" || h.Get("Ce-Knativebrokerttl") != "" {
 				t.Errorf("headers %v", h)
 			}
@@ -279,143 +357,37 @@ func TestDeadLetterMessage(t *testing.T) {
 	})
 }
 
-// reply answers with an event.
-func reply(code int) http.HandlerFunc {
-	return answers(code, `{"r":1}`, "Ce-Specversion", "1.0", "Ce-Id", "r1", "Ce-Source", "/r", "Ce-Type", "reply",
-		"Ce-Knativebrokerttl", "255", "Content-Type", "application/json")
-}
-
-// TestSubscriberAnswers: what a 2xx answer holds, and what becomes of it.
-func TestSubscriberAnswers(t *testing.T) {
-	structured := `{"specversion":"1.0","id":"r1","source":"/r","type":"reply","data":{"r":1}}`
+// TestDeadLetterSinkFails: the sink is tried by the subscriber's policy; where
+// it fails, the event stays in the dead letter log, with both reasons.
+func TestDeadLetterSinkFails(t *testing.T) {
 	for _, c := range []struct {
-		name    string
-		answer  http.HandlerFunc
-		replies int
-		dropped int
-		kept    string // part of the reason of a reply that is kept
+		name     string
+		answer   http.HandlerFunc
+		attempts int
 	}{
-		{"nothing", answers(200, ""), 0, 0, ""},
-		{"event in binary mode", reply(200), 1, 0, ""},
-		{"event on 201", reply(201), 1, 0, ""},
-		{"event on 202", reply(202), 0, 1, ""},
-		{"event in structured mode", answers(200, structured, "Content-Type", "application/cloudevents+json"), 1, 0, ""},
-		{"batch", answers(200, "["+structured+","+structured+"]", "Content-Type", "application/cloudevents-batch+json"), 2, 0, ""},
-		{"text", answers(200, "thanks", "Content-Type", "text/plain"), 0, 1, ""},
-		{"JSON", answers(200, `{"ok":true}`, "Content-Type", "application/json"), 0, 1, ""},
-		{"much text", answers(200, strings.Repeat("x", 1<<20)), 0, 1, ""},
-		{"malformed event", answers(200, "{}", "Ce-Specversion", "1.0", "Ce-Id", "r1"), 0, 0, "malformed"},
-		{"malformed JSON", answers(200, "{", "Content-Type", "application/cloudevents+json"), 0, 0, "malformed"},
-		{"event over the limit", answers(200, strings.Repeat("x", 2000), "Ce-Specversion", "1.0", "Ce-Id", "r", "Ce-Source", "/r", "Ce-Type", "r"), 0, 0, "larger than 1000"},
+		{"refuses", answers(400, ""), 1},
+		{"redirects", answers(302, "", "Location", "http://127.0.0.1:1/"), 1},
+		{"is down", answers(503, ""), 3},
+		{"is gone", nil, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			e := newEndpoint(t, c.answer)
-			var mu sync.Mutex
-			var replies []*event.Event
-			w := newWire(t, HTTPOptions{MaxReplyBytes: 1000}, func(t *Target) {
-				t.URL = e.URL
-				t.Reply = func(_ context.Context, o *Original, r *event.Event) error {
-					mu.Lock()
-					defer mu.Unlock()
-					if o.Offset != 0 || o.Channel.Name != "b" || o.Event.ID != "0" {
-						return fmt.Errorf("wrong original %+v", o)
-					}
-					replies = append(replies, r)
-					return nil
-				}
-			})
-			w.deliver(func(_ int, ev *event.Event) { ev.SetExtension("knativebrokerttl", event.IntegerValue(7)) })
-			if len(e.requests()) != 1 {
-				t.Errorf("%d attempts, want 1", len(e.requests()))
+			e := newEndpoint(t, answers(422, "no"))
+			dls := newEndpoint(t, c.answer)
+			if c.answer == nil {
+				dls.Close()
 			}
-			if len(replies) != c.replies || int(w.dropped.Load()) != c.dropped {
-				t.Errorf("%d replies, %d dropped; want %d and %d", len(replies), w.dropped.Load(), c.replies, c.dropped)
-			}
-			for _, r := range replies {
-				ttl, _ := r.Attribute("knativebrokerttl")
-				if r.Type != "reply" || string(r.Data) != `{"r":1}` || ttl.Str != "7" {
-					t.Errorf("reply %+v, want it whole, with the original's time to live", r)
-				}
-			}
-			if c.kept == "" {
-				if len(w.letters) != 0 {
-					t.Errorf("dead letters %+v", w.letters)
-				}
-				return
-			}
-			if len(w.letters) != 1 || !w.letters[0].Reply || !strings.Contains(w.letters[0].Reason, c.kept) || w.outcome() != channel.ReplyKept {
-				t.Errorf("dead letters %+v, outcome %v", w.letters, w.outcome())
-			}
-		})
-	}
-}
-
-func TestReplyOfOwnIngressRefused(t *testing.T) {
-	e := newEndpoint(t, reply(200))
-	w := newWire(t, HTTPOptions{}, func(t *Target) {
-		t.URL, t.DeadLetterURL = e.URL, "http://127.0.0.1:1/"
-		t.Reply = func(context.Context, *Original, *event.Event) error {
-			return fmt.Errorf("ingress: %w", &RefusedError{Code: 400, Reason: "its time to live is used up"})
-		}
-	})
-	w.deliver()
-	if len(e.requests()) != 1 || len(w.letters) != 1 {
-		t.Fatalf("%d attempts, %d dead letters; want one each", len(e.requests()), len(w.letters))
-	}
-	if l := w.letters[0]; !l.Reply || l.Event.ID != "r1" || l.Code != 400 || l.Offset != 0 || !strings.Contains(l.Reason, "time to live") {
-		t.Errorf("dead letter %+v", l)
-	}
-}
-
-func TestReplyThatIngressCannotStore(t *testing.T) {
-	e := newEndpoint(t, reply(200))
-	var tries atomic.Int32
-	w := newWire(t, HTTPOptions{}, func(t *Target) {
-		t.URL = e.URL
-		t.Reply = func(context.Context, *Original, *event.Event) error {
-			if tries.Add(1) < 3 {
-				return errors.New("no quorum")
-			}
-			return nil
-		}
-	})
-	w.deliver()
-	if len(e.requests()) != 1 || tries.Load() != 3 || len(w.letters) != 0 {
-		t.Errorf("%d requests, %d tries to reply, %d dead letters; want 1, 3, none", len(e.requests()), tries.Load(), len(w.letters))
-	}
-	tries.Store(-100)
-	w.deliver()
-	if len(w.letters) != 1 || w.letters[0].Reply || !strings.Contains(w.letters[0].Reason, "no quorum") || tries.Load() != -97 {
-		t.Errorf("dead letters %+v after %d tries; want the original", w.letters, tries.Load()+100)
-	}
-}
-
-func TestReplyToASink(t *testing.T) {
-	for _, c := range []struct {
-		code, attempts int
-		dead           bool
-	}{{200, 1, false}, {202, 1, false}, {400, 1, true}, {302, 1, true}, {503, 3, true}} {
-		t.Run(fmt.Sprint(c.code), func(t *testing.T) {
-			t.Parallel()
-			e := newEndpoint(t, reply(200))
-			sink := newEndpoint(t, answers(c.code, ""))
-			dls := newEndpoint(t, answers(200, ""))
-			w := newWire(t, HTTPOptions{}, func(t *Target) { t.URL, t.ReplyURL, t.DeadLetterURL = e.URL, sink.URL, dls.URL })
+			w := newWire(t, HTTPOptions{}, func(t *Target) { t.URL, t.DeadLetterURL = e.URL, dls.URL })
 			w.deliver()
-			got := sink.requests()
-			if len(got) != c.attempts || len(e.requests()) != 1 {
-				t.Fatalf("%d replies and %d deliveries, want %d and 1", len(got), len(e.requests()), c.attempts)
+			if len(e.requests()) != 1 || len(dls.requests()) != c.attempts {
+				t.Errorf("%d attempts and %d at the sink, want 1 and %d", len(e.requests()), len(dls.requests()), c.attempts)
 			}
-			if h := got[0].header; h.Get("Ce-Id") != "r1" || h.Get("Ce-Type") != "reply" || h.Get("Ce-Knativebrokerttl") != "" || got[0].body != `{"r":1}` {
-				t.Errorf("the reply was %v %q", h, got[0].body)
+			if len(w.letters) != 1 || w.outcome() != channel.Kept {
+				t.Fatalf("%d dead letters, outcome %v", len(w.letters), w.outcome())
 			}
-			dead := dls.requests()
-			if (len(dead) == 1) != c.dead {
-				t.Fatalf("%d dead letters", len(dead))
-			}
-			if c.dead && (dead[0].header.Get("Ce-Id") != "0" || dead[0].header.Get("Ce-Knativeerrordest") != sink.URL) {
-				t.Errorf("the dead letter is %v, want the original, and the reply's sink as destination", dead[0].header)
+			l := w.letters[0]
+			if l.Event.ID != "0" || l.Code != 422 || string(l.Answer) != "no" || !strings.Contains(l.Reason, "422") || !strings.Contains(l.Reason, "dead-letter "+dls.URL) {
+				t.Errorf("dead letter %+v", l)
 			}
 		})
 	}
@@ -436,75 +408,5 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 				t.Errorf("%d connections for 20 deliveries, one after another", n)
 			}
 		})
-	}
-}
-
-func TestDeniedDestination(t *testing.T) {
-	e := newEndpoint(t, answers(200, ""))
-	own := netip.MustParseAddrPort(strings.TrimPrefix(e.URL, "http://"))
-	_, port, _ := net.SplitHostPort(own.String())
-	for _, to := range []string{
-		"http://169.254.169.254/latest/meta-data", "http://[fe80::1]/", "http://[fd00:ec2::254]/", "http://0.0.0.0:1/", "http://[::]:1/",
-		"http://[::ffff:169.254.169.254]/", "http://224.0.0.1/", "http://100.100.100.200/", e.URL, "http://api.localhost:" + port,
-	} {
-		t.Run(to, func(t *testing.T) {
-			t.Parallel()
-			w := newWire(t, HTTPOptions{DeniedAddrs: []netip.AddrPort{own}}, func(t *Target) { t.URL = to })
-			w.deliver()
-			if w.outcome() != channel.Denied || len(w.letters) != 1 || w.letters[0].Attempts != 1 {
-				t.Errorf("outcome %v, dead letters %+v; want denied, after one attempt", w.outcome(), w.letters)
-			}
-		})
-	}
-	if n := len(e.requests()); n != 0 {
-		t.Errorf("%d requests came through", n)
-	}
-}
-
-func TestLocalhostNames(t *testing.T) {
-	e := newEndpoint(t, answers(200, ""))
-	u, err := url.Parse(e.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, host := range []string{"localhost", "orders.default.localhost", "ORDERS.default.LOCALHOST."} {
-		w := newWire(t, HTTPOptions{}, func(t *Target) { t.URL = "http://" + host + ":" + u.Port() })
-		w.deliver()
-		if len(w.letters) != 0 {
-			t.Errorf("%s: %+v", host, w.letters)
-		}
-	}
-}
-
-func TestAddressRule(t *testing.T) {
-	api := netip.MustParseAddrPort("0.0.0.0:6443")
-	mine := func() ([]net.Addr, error) {
-		return []net.Addr{&net.IPNet{IP: net.ParseIP("192.0.2.7"), Mask: net.CIDRMask(24, 32)}}, nil
-	}
-	strict := &addressRule{denied: []netip.AddrPort{api}, local: mine}
-	open := &addressRule{denied: []netip.AddrPort{api}, local: mine, allowLinkLocal: true, allowed: []netip.Prefix{netip.MustParsePrefix("224.0.0.0/4")}}
-	got := make(map[string][2]bool)
-	want := map[string][2]bool{
-		"127.0.0.1:80": {true, true}, "192.0.2.8:6443": {true, true}, "192.0.2.7:80": {true, true},
-		"192.0.2.7:6443": {}, "127.0.0.1:6443": {}, "[::1]:6443": {}, "0.0.0.0:6443": {}, "[::ffff:127.0.0.1]:6443": {},
-		"169.254.169.254:80": {false, true}, "[64:ff9b::a9fe:a9fe]:80": {false, true}, "[fe80::1%eth0]:80": {false, true},
-		"168.63.129.16:80": {false, true}, "[fd20:ce::254]:80": {false, true}, "224.0.0.1:80": {false, true}, "[ff02::1]:80": {}, "0.0.0.0:80": {},
-		"10.0.0.1:80": {true, true}, "[2001:db8::1]:443": {true, true},
-	}
-	for addr := range want {
-		to := netip.MustParseAddrPort(addr)
-		got[addr] = [2]bool{strict.check(to) == "", open.check(to) == ""}
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("allowed strictly, and with settings (-want +got):\n%s", diff)
-	}
-}
-
-func TestMalformedURLShowsNoCredentials(t *testing.T) {
-	for _, raw := range []string{"http://user:secret@", "http://user:secret@host:port/", "ftp://user:secret@host/", "http://user:sec ret@host/", "user:secret@host"} {
-		_, err := NewHTTPSender(HTTPOptions{}).Send(t.Context(), &Request{URL: raw, Event: &event.Event{}})
-		if err == nil || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "sec ret") {
-			t.Errorf("%s: %v", raw, err)
-		}
 	}
 }

@@ -67,7 +67,7 @@ func (s *sub) deliver(it *item) {
 			s.postpone(it, t.Delivery.delay(int(it.tries)-1, f.code, f.retryAfter, time.Now()))
 			return
 		}
-		it.phase, it.failure = toDeadLetter, f
+		it.phase, it.failure, it.refused = toDeadLetter, f, letters
 	}
 	s.deliverDead(ctx, t, it, ev)
 }
@@ -91,7 +91,7 @@ func (s *sub) payload(ctx context.Context, it *item, t *Target) (*event.Event, b
 		// Retention has passed it (and recorded that), or a command has
 		// passed a damaged range.
 		s.count(t, ResultExpired, it)
-		s.acknowledge(it, true)
+		s.over(it)
 	case ctx.Err() != nil:
 		s.abort(it)
 	default:
@@ -104,8 +104,8 @@ func (s *sub) payload(ctx context.Context, it *item, t *Target) (*event.Event, b
 	return nil, false
 }
 
-// trySubscriber makes one attempt. A nil failure is a success; letters are
-// replies that were refused.
+// trySubscriber makes one attempt. A nil failure is a success; the letters are
+// replies that were refused, which are to be kept in either case.
 func (s *sub) trySubscriber(ctx context.Context, t *Target, it *item, ev *event.Event) ([]channel.DeadLetter, *failure) {
 	it.tries++
 	span := spanOf(ev)
@@ -175,10 +175,24 @@ func (s *sub) delivered(it *item, t *Target, letters []channel.DeadLetter) {
 		s.acknowledge(it, false, outcomes...)
 		return
 	}
-	for _, l := range letters {
-		outcomes = append(outcomes, s.outcome(it, channel.ReplyKept, &failure{code: int(l.Code), reason: l.Reason}))
+	s.settle(it, settlement{letters: letters, outcomes: append(outcomes, s.repliesKept(it, letters)...)})
+}
+
+// over ends a delivery that failed for good and leaves no dead letter of the
+// event itself.
+func (s *sub) over(it *item, outcomes ...channel.Outcome) {
+	if len(it.refused) == 0 {
+		s.acknowledge(it, true, outcomes...)
+		return
 	}
-	s.settle(it, settlement{letters: letters, outcomes: outcomes})
+	s.settle(it, settlement{letters: it.refused, outcomes: append(s.repliesKept(it, it.refused), outcomes...)})
+}
+
+func (s *sub) repliesKept(it *item, letters []channel.DeadLetter) (out []channel.Outcome) {
+	for _, l := range letters {
+		out = append(out, s.outcome(it, channel.ReplyKept, &failure{code: int(l.Code), reason: l.Reason}))
+	}
+	return out
 }
 
 // deliverDead tries the dead letter sink, or keeps the event.
@@ -197,7 +211,7 @@ func (s *sub) deliverDead(ctx context.Context, t *Target, it *item, ev *event.Ev
 		switch {
 		case f == nil:
 			s.count(t, ResultDeadLettered, it)
-			s.acknowledge(it, true, s.outcome(it, kind, cause))
+			s.over(it, s.outcome(it, kind, cause))
 			return
 		case ctx.Err() != nil:
 			s.abort(it)
@@ -215,11 +229,11 @@ func (s *sub) deliverDead(ctx context.Context, t *Target, it *item, ev *event.Ev
 	}
 	s.count(t, ResultKept, it)
 	s.settle(it, settlement{
-		letters: []channel.DeadLetter{{
+		letters: append(it.refused, channel.DeadLetter{
 			UID: s.uid, Offset: it.off, Event: ev, Attempts: uint32(it.tries),
 			Code: int32(cause.code), Reason: clip(reason, maxReason), Answer: cause.answer,
-		}},
-		outcomes: []channel.Outcome{s.outcome(it, kind, &failure{code: cause.code, reason: reason})},
+		}),
+		outcomes: append(s.repliesKept(it, it.refused), s.outcome(it, kind, &failure{code: cause.code, reason: reason})),
 	})
 }
 

@@ -34,7 +34,7 @@ func (s *sub) takeReplies(ctx context.Context, t *Target, it *item, ev *event.Ev
 			return nil, f // broken off: the caller sees that
 		case f != nil:
 			s.reply(t, "failed")
-			return nil, f
+			return letters, f
 		case refused != nil:
 			s.reply(t, "refused")
 			letters = append(letters, s.refusedReply(it, r, refused))

@@ -16,6 +16,7 @@ const forever = math.MaxUint64
 type term struct {
 	from, to uint64
 	ordered  bool
+	engine   int            // the version of the filter's semantics
 	spec     string         // the canonical filter
 	filter   *filter.Filter // nil: err says why nothing can be matched
 	err      error
@@ -62,7 +63,7 @@ type sub struct {
 	settling                    []settlement
 
 	waits   waiters // hold no slot
-	keeping waiters // wait, but keep their slot, since too many wait already
+	keeping waiters // wait, but keep their slot: too many wait already, or they hold replies
 	waiting int     // hold no slot: in waits, or blocked behind their key
 	blocked int
 	paused  bool // too many waiting; until some are done
@@ -347,7 +348,7 @@ func (s *sub) postpone(it *item, d time.Duration) {
 	}
 	it.ev = nil
 	it.due = s.r.d.now() + int64(d)
-	if s.waiting < s.target.get().maxWaiting() && s.r.d.budget.mayWait() {
+	if len(it.refused) == 0 && s.waiting < s.target.get().maxWaiting() && s.r.d.budget.mayWait() {
 		it.slot = false
 		s.slots--
 		s.wait(1)

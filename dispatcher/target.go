@@ -123,12 +123,11 @@ type Status struct {
 
 // Reasons of a paused subscription.
 const (
-	ReasonUnresolved      = "Unresolved"        // the target has no URL yet
-	ReasonMaxWaiting      = "MaxWaiting"        // too many events wait for their next attempt
-	ReasonCursorFull      = "CursorFull"        // too many ranges acknowledged above the oldest open event
-	ReasonDamaged         = "Damaged"           // a damaged range of the log lies ahead
-	ReasonUnreadable      = "Unreadable"        // the log cannot be read, for another reason
-	ReasonFilter          = "FilterUnusable"    // the term's filter does not compile here
-	ReasonCommitFailed    = "CommitFailed"      // cursors cannot be made durable
-	ReasonDestinationDeny = "DestinationDenied" // the subscriber's address is not allowed
+	ReasonUnresolved   = "Unresolved"     // the target has no URL yet
+	ReasonMaxWaiting   = "MaxWaiting"     // too many events wait for their next attempt
+	ReasonCursorFull   = "CursorFull"     // too many ranges acknowledged above the oldest open event
+	ReasonDamaged      = "Damaged"        // a damaged range of the log lies ahead
+	ReasonUnreadable   = "Unreadable"     // the log cannot be read, for another reason
+	ReasonFilter       = "FilterUnusable" // the term's filter does not compile here
+	ReasonCommitFailed = "CommitFailed"   // cursors cannot be made durable
 )

@@ -148,7 +148,7 @@ func (r *runner) learn(uid string, terms []channel.Term, cursor func(string) (ch
 }
 
 func compile(t *channel.Term, l filter.Limits) *term {
-	out := &term{from: t.From, to: t.To, ordered: t.Subscription.Ordered, spec: string(t.Subscription.Filter)}
+	out := &term{from: t.From, to: t.To, ordered: t.Subscription.Ordered, engine: t.Subscription.Engine, spec: string(t.Subscription.Filter)}
 	if t.Subscription.Engine > filter.Engine {
 		out.err = fmt.Errorf("the filter is of engine version %d, this server knows up to %d", t.Subscription.Engine, filter.Engine)
 		return out
@@ -159,7 +159,7 @@ func compile(t *channel.Term, l filter.Limits) *term {
 
 // same says whether both are one term, which may have been closed since.
 func (t *term) same(o *channel.Term) bool {
-	return t.from == o.From && t.ordered == o.Subscription.Ordered && t.spec == string(o.Subscription.Filter)
+	return t.from == o.From && t.ordered == o.Subscription.Ordered && t.engine == o.Subscription.Engine && t.spec == string(o.Subscription.Filter)
 }
 
 func compileFilter(canonical []byte, l filter.Limits) (f *filter.Filter, err error) {

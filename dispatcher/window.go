@@ -16,7 +16,7 @@ const (
 )
 
 // item is a matching event that is not done yet. While it waits it holds no
-// payload.
+// payload of its own.
 type item struct {
 	off        uint64
 	time       int64 // log time, microseconds
@@ -41,8 +41,11 @@ type item struct {
 
 	ev    *event.Event // while the item holds a slot and is being tried, or settles
 	bytes int64        // of payload, as counted in the budget
-	// failure is the last failed attempt at the subscriber.
+	// failure is the last failed attempt at the subscriber, and refused are its
+	// replies that are to be kept beside the event. An item with such keeps its
+	// slot while it waits, so that the window bounds them.
 	failure *failure
+	refused []channel.DeadLetter
 }
 
 // keyState is the line of one key in an ordered term: the head is being tried
