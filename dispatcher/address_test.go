@@ -28,8 +28,8 @@ func TestDeniedDestination(t *testing.T) {
 			t.Parallel()
 			w := newWire(t, HTTPOptions{DeniedAddrs: []netip.AddrPort{own}}, func(t *Target) { t.URL = to })
 			w.deliver()
-			if w.outcome() != channel.Denied || len(w.letters) != 1 || w.letters[0].Attempts != 1 {
-				t.Errorf("outcome %v, dead letters %+v; want denied, after one attempt", w.outcome(), w.letters)
+			if w.outcome() != channel.Denied || len(w.kept()) != 1 || w.kept()[0].Attempts != 1 {
+				t.Errorf("outcome %v, dead letters %+v; want denied, after one attempt", w.outcome(), w.kept())
 			}
 		})
 	}
@@ -45,8 +45,8 @@ func TestDeniedSinks(t *testing.T) {
 		e := newEndpoint(t, answers(400, ""))
 		w := newWire(t, HTTPOptions{}, func(t *Target) { t.URL, t.DeadLetterURL = e.URL, metadata })
 		w.deliver()
-		if len(w.letters) != 1 || w.outcome() != channel.Kept || !strings.Contains(w.letters[0].Reason, "refused") {
-			t.Errorf("outcome %v, dead letters %+v", w.outcome(), w.letters)
+		if len(w.kept()) != 1 || w.outcome() != channel.Kept || !strings.Contains(w.kept()[0].Reason, "refused") {
+			t.Errorf("outcome %v, dead letters %+v", w.outcome(), w.kept())
 		}
 	})
 	t.Run("reply sink", func(t *testing.T) {
@@ -78,14 +78,14 @@ func TestDeniedAfterDNS(t *testing.T) {
 	port := fmt.Sprint(own.Port())
 	for _, w := range []*wire{to("http://metadata.example/"), to("http://cloud.example/"), to("http://api.example:"+port, own)} {
 		if w.outcome() != channel.Denied {
-			t.Errorf("outcome %v, dead letters %+v; want denied", w.outcome(), w.letters)
+			t.Errorf("outcome %v, dead letters %+v; want denied", w.outcome(), w.kept())
 		}
 	}
 	if n := len(e.requests()); n != 0 {
 		t.Errorf("%d requests came through", n)
 	}
-	if w := to("http://fine.example:" + port); len(w.letters) != 0 || len(e.requests()) != 1 {
-		t.Errorf("an allowed name: %d requests, dead letters %+v", len(e.requests()), w.letters)
+	if w := to("http://fine.example:" + port); len(w.kept()) != 0 || len(e.requests()) != 1 {
+		t.Errorf("an allowed name: %d requests, dead letters %+v", len(e.requests()), w.kept())
 	}
 }
 
@@ -137,8 +137,8 @@ func TestLocalhostNames(t *testing.T) {
 	for _, host := range []string{"localhost", "orders.default.localhost", "ORDERS.default.LOCALHOST."} {
 		w := newWire(t, HTTPOptions{}, func(t *Target) { t.URL = "http://" + host + ":" + u.Port() })
 		w.deliver()
-		if len(w.letters) != 0 {
-			t.Errorf("%s: %+v", host, w.letters)
+		if len(w.kept()) != 0 {
+			t.Errorf("%s: %+v", host, w.kept())
 		}
 	}
 }

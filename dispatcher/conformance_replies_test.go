@@ -76,13 +76,13 @@ func TestSubscriberAnswers(t *testing.T) {
 				}
 			}
 			if c.kept == "" {
-				if len(w.letters) != 0 {
-					t.Errorf("dead letters %+v", w.letters)
+				if len(w.kept()) != 0 {
+					t.Errorf("dead letters %+v", w.kept())
 				}
 				return
 			}
-			if len(w.letters) != 1 || !w.letters[0].Reply || !strings.Contains(w.letters[0].Reason, c.kept) || w.outcome() != channel.ReplyKept {
-				t.Errorf("dead letters %+v, outcome %v", w.letters, w.outcome())
+			if len(w.kept()) != 1 || !w.kept()[0].Reply || !strings.Contains(w.kept()[0].Reason, c.kept) || w.outcome() != channel.ReplyKept {
+				t.Errorf("dead letters %+v, outcome %v", w.kept(), w.outcome())
 			}
 		})
 	}
@@ -92,8 +92,8 @@ func TestReplyThatNobodyWants(t *testing.T) {
 	e := newEndpoint(t, reply(200))
 	w := newWire(t, HTTPOptions{}, func(t *Target) { t.URL = e.URL })
 	w.deliver()
-	if len(e.requests()) != 1 || w.dropped.Load() != 1 || len(w.letters) != 0 {
-		t.Errorf("%d attempts, %d replies dropped, %d dead letters; want 1, 1 and none", len(e.requests()), w.dropped.Load(), len(w.letters))
+	if len(e.requests()) != 1 || w.dropped.Load() != 1 || len(w.kept()) != 0 {
+		t.Errorf("%d attempts, %d replies dropped, %d dead letters; want 1, 1 and none", len(e.requests()), w.dropped.Load(), len(w.kept()))
 	}
 }
 
@@ -113,8 +113,8 @@ func TestReplyThatBreaksOff(t *testing.T) {
 		t.Reply = func(context.Context, *Original, *event.Event) error { accepted.Add(1); return nil }
 	})
 	w.deliver()
-	if len(e.requests()) != 2 || accepted.Load() != 1 || len(w.letters) != 0 {
-		t.Errorf("%d attempts, %d replies, %d dead letters; want 2, 1 and none", len(e.requests()), accepted.Load(), len(w.letters))
+	if len(e.requests()) != 2 || accepted.Load() != 1 || len(w.kept()) != 0 {
+		t.Errorf("%d attempts, %d replies, %d dead letters; want 2, 1 and none", len(e.requests()), accepted.Load(), len(w.kept()))
 	}
 }
 
@@ -141,7 +141,7 @@ func TestRefusedReplyIsKeptBesideADeadLetter(t *testing.T) {
 			})
 			w.deliver()
 			var kept []string
-			for _, l := range w.letters {
+			for _, l := range w.kept() {
 				kept = append(kept, fmt.Sprint(l.Event.ID, " ", l.Reply))
 			}
 			want := []string{"refused true", "0 false"}
@@ -167,10 +167,10 @@ func TestReplyOfOwnIngressRefused(t *testing.T) {
 		}
 	})
 	w.deliver()
-	if len(e.requests()) != 1 || len(w.letters) != 1 {
-		t.Fatalf("%d attempts, %d dead letters; want one each", len(e.requests()), len(w.letters))
+	if len(e.requests()) != 1 || len(w.kept()) != 1 {
+		t.Fatalf("%d attempts, %d dead letters; want one each", len(e.requests()), len(w.kept()))
 	}
-	if l := w.letters[0]; !l.Reply || l.Event.ID != "r1" || l.Code != 400 || l.Offset != 0 || !strings.Contains(l.Reason, "time to live") {
+	if l := w.kept()[0]; !l.Reply || l.Event.ID != "r1" || l.Code != 400 || l.Offset != 0 || !strings.Contains(l.Reason, "time to live") {
 		t.Errorf("dead letter %+v", l)
 	}
 }
@@ -188,13 +188,13 @@ func TestReplyThatIngressCannotStore(t *testing.T) {
 		}
 	})
 	w.deliver()
-	if len(e.requests()) != 1 || tries.Load() != 3 || len(w.letters) != 0 {
-		t.Errorf("%d requests, %d tries to reply, %d dead letters; want 1, 3, none", len(e.requests()), tries.Load(), len(w.letters))
+	if len(e.requests()) != 1 || tries.Load() != 3 || len(w.kept()) != 0 {
+		t.Errorf("%d requests, %d tries to reply, %d dead letters; want 1, 3, none", len(e.requests()), tries.Load(), len(w.kept()))
 	}
 	tries.Store(-100)
 	w.deliver()
-	if len(w.letters) != 1 || w.letters[0].Reply || !strings.Contains(w.letters[0].Reason, "no quorum") || tries.Load() != -97 {
-		t.Errorf("dead letters %+v after %d tries; want the original", w.letters, tries.Load()+100)
+	if len(w.kept()) != 1 || w.kept()[0].Reply || !strings.Contains(w.kept()[0].Reason, "no quorum") || tries.Load() != -97 {
+		t.Errorf("dead letters %+v after %d tries; want the original", w.kept(), tries.Load()+100)
 	}
 }
 

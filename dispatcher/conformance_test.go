@@ -142,10 +142,10 @@ func TestDeliveryStatusTable(t *testing.T) {
 				if got := len(e.requests()); got != want.attempts {
 					t.Errorf("%d attempts, want %d", got, want.attempts)
 				}
-				if got := len(w.letters) == 1; got != want.kept {
+				if got := len(w.kept()) == 1; got != want.kept {
 					t.Errorf("kept: %v, want %v", got, want.kept)
-				} else if got && int(w.letters[0].Code) != n {
-					t.Errorf("the dead letter says %d", w.letters[0].Code)
+				} else if got && int(w.kept()[0].Code) != n {
+					t.Errorf("the dead letter says %d", w.kept()[0].Code)
 				}
 			})
 		}
@@ -178,8 +178,8 @@ func TestNoAnswerIsRetried(t *testing.T) {
 			if got := len(e.requests()); got != 3 {
 				t.Errorf("%d attempts, want 3", got)
 			}
-			if len(w.letters) != 1 || w.letters[0].Code != -1 {
-				t.Errorf("dead letters %+v, want one with code -1", w.letters)
+			if len(w.kept()) != 1 || w.kept()[0].Code != -1 {
+				t.Errorf("dead letters %+v, want one with code -1", w.kept())
 			}
 		})
 	}
@@ -191,8 +191,8 @@ func TestNoAnswerIsRetried(t *testing.T) {
 		_ = l.Close()
 		w := newWire(t, HTTPOptions{}, func(t *Target) { t.URL = "http://" + l.Addr().String() })
 		w.deliver()
-		if len(w.letters) != 1 || w.letters[0].Code != -1 || w.letters[0].Attempts != 3 {
-			t.Errorf("dead letters %+v, want one after 3 attempts", w.letters)
+		if len(w.kept()) != 1 || w.kept()[0].Code != -1 || w.kept()[0].Attempts != 3 {
+			t.Errorf("dead letters %+v, want one after 3 attempts", w.kept())
 		}
 	})
 }
@@ -324,8 +324,8 @@ func TestDeadLetterMessage(t *testing.T) {
 				ev.SetExtension("knativebrokerttl", event.IntegerValue(7))
 			})
 			got := dls.requests()
-			if len(got) != 1 || w.outcome() != channel.DeadLettered || len(w.letters) != 0 {
-				t.Fatalf("%d requests to the sink, outcome %v, %d kept", len(got), w.outcome(), len(w.letters))
+			if len(got) != 1 || w.outcome() != channel.DeadLettered || len(w.kept()) != 0 {
+				t.Fatalf("%d requests to the sink, outcome %v, %d kept", len(got), w.outcome(), len(w.kept()))
 			}
 			h := got[0].header
 			if h.Get("Kn-Namespace") != "shop" || h.Get("Prefer") != "" || h.Get("Ce-Id") != "0" || h.Get("X-Request-Id") != "r1" {
@@ -382,10 +382,10 @@ func TestDeadLetterSinkFails(t *testing.T) {
 			if len(e.requests()) != 1 || len(dls.requests()) != c.attempts {
 				t.Errorf("%d attempts and %d at the sink, want 1 and %d", len(e.requests()), len(dls.requests()), c.attempts)
 			}
-			if len(w.letters) != 1 || w.outcome() != channel.Kept {
-				t.Fatalf("%d dead letters, outcome %v", len(w.letters), w.outcome())
+			if len(w.kept()) != 1 || w.outcome() != channel.Kept {
+				t.Fatalf("%d dead letters, outcome %v", len(w.kept()), w.outcome())
 			}
-			l := w.letters[0]
+			l := w.kept()[0]
 			if l.Event.ID != "0" || l.Code != 422 || string(l.Answer) != "no" || !strings.Contains(l.Reason, "422") || !strings.Contains(l.Reason, "dead-letter "+dls.URL) {
 				t.Errorf("dead letter %+v", l)
 			}

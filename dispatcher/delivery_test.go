@@ -89,7 +89,7 @@ func TestBackoffSchedule(t *testing.T) {
 				if diff := cmp.Diff(c.want, r.f.times("http://a")); diff != "" {
 					t.Errorf("attempts (-want +got):\n%s", diff)
 				}
-				if l := len(r.letters); l != 1 {
+				if l := len(r.kept()); l != 1 {
 					t.Errorf("%d dead letters, want 1", l)
 				}
 			})

@@ -218,7 +218,7 @@ func (m *model) settle() {
 
 func (m *model) check() {
 	letters := make(map[string]map[string]bool)
-	for _, l := range m.letters {
+	for _, l := range m.kept() {
 		if letters[l.UID] == nil {
 			letters[l.UID] = make(map[string]bool)
 		}

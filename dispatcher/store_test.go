@@ -363,6 +363,12 @@ func (s *store) kinds(uid string) []channel.OutcomeKind {
 	return out
 }
 
+func (s *store) kept() []channel.DeadLetter {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.letters)
+}
+
 // await waits until cond holds, which is asked after each change.
 func (s *store) await(what string, cond func() bool) {
 	s.t.Helper()

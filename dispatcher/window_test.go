@@ -261,7 +261,7 @@ func TestUnresolvedWaitsAndSpendsNoAttempt(t *testing.T) {
 		if !st.Paused || st.Reason != ReasonUnresolved || st.Lag != 300 {
 			t.Errorf("status %+v, want paused, unresolved, 300 behind", st)
 		}
-		if n := len(r.letters) + len(r.outcomes); n != 0 {
+		if n := len(r.kept()) + len(r.kinds("a")); n != 0 {
 			t.Errorf("%d dead letters and outcomes", n)
 		}
 		r.target("a")
@@ -383,10 +383,10 @@ func TestDeadLetterAndCursorAreOneCommit(t *testing.T) {
 				}
 			}
 		}
-		if len(kept) != 20 || len(r.letters) != 20 {
-			t.Errorf("%d events kept in %d dead letters, want 20", len(kept), len(r.letters))
+		if len(kept) != 20 || len(r.kept()) != 20 {
+			t.Errorf("%d events kept in %d dead letters, want 20", len(kept), len(r.kept()))
 		}
-		l := r.letters[0]
+		l := r.kept()[0]
 		if l.Attempts != 1 || l.Code != 422 || string(l.Answer) != "no" || !strings.Contains(l.Reason, "422") || l.Reply {
 			t.Errorf("dead letter %+v", l)
 		}
@@ -414,15 +414,15 @@ func TestDeadLetterSink(t *testing.T) {
 		if diff := cmp.Diff(want, r.f.times("http://dls")); diff != "" {
 			t.Errorf("attempts at the sink (-want +got):\n%s", diff)
 		}
-		if ks := r.kinds("a"); !slices.Equal(ks, []channel.OutcomeKind{channel.DeadLettered}) || len(r.letters) != 0 {
-			t.Errorf("outcomes %v, %d dead letters kept", ks, len(r.letters))
+		if ks := r.kinds("a"); !slices.Equal(ks, []channel.OutcomeKind{channel.DeadLettered}) || len(r.kept()) != 0 {
+			t.Errorf("outcomes %v, %d dead letters kept", ks, len(r.kept()))
 		}
 		// A sink that fails for good: the event stays in the log.
 		r.f.on("http://dls", status(400))
 		r.publish("x", 1)
 		time.Sleep(time.Hour)
-		if len(r.letters) != 1 || !strings.Contains(r.letters[0].Reason, "dead-letter http://dls answered 400") || r.letters[0].Code != 500 {
-			t.Errorf("dead letters %+v", r.letters)
+		if len(r.kept()) != 1 || !strings.Contains(r.kept()[0].Reason, "dead-letter http://dls answered 400") || r.kept()[0].Code != 500 {
+			t.Errorf("dead letters %+v", r.kept())
 		}
 	})
 }
