@@ -43,15 +43,23 @@ func Handler(o Options) http.Handler {
 	if o.ReadBytes == 0 {
 		o.ReadBytes = 1 << 20
 	}
-	h := &handler{Options: o}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /leat/v1/openapi.json", h.openAPI)
-	mux.HandleFunc("GET /leat/v1/namespaces/{namespace}/brokers/{name}/events", func(w http.ResponseWriter, r *http.Request) { h.events(w, r, "Broker") })
-	mux.HandleFunc("GET /leat/v1/namespaces/{namespace}/channels/{name}/events", func(w http.ResponseWriter, r *http.Request) { h.events(w, r, "Channel") })
+	for pattern, f := range (&handler{Options: o}).routes() {
+		mux.HandleFunc(pattern, f)
+	}
 	return mux
 }
 
 type handler struct{ Options }
+
+// routes are those that openapi.json describes.
+func (h *handler) routes() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"GET /leat/v1/openapi.json":                                  h.openAPI,
+		"GET /leat/v1/namespaces/{namespace}/brokers/{name}/events":  func(w http.ResponseWriter, r *http.Request) { h.events(w, r, "Broker") },
+		"GET /leat/v1/namespaces/{namespace}/channels/{name}/events": func(w http.ResponseWriter, r *http.Request) { h.events(w, r, "Channel") },
+	}
+}
 
 //go:embed openapi.json
 var openAPI []byte
