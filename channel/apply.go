@@ -22,7 +22,7 @@ func (s *Shard) Apply(e *raftlog.Entry) []any {
 			results[i] = s.broken
 			continue
 		}
-		r, err := s.applyOne(e, cmd)
+		r, err := s.applyOne(e, i, cmd)
 		if err != nil {
 			results[i] = fmt.Errorf("entry %d, command %d: %w", e.Index, i, err)
 			continue
@@ -39,7 +39,7 @@ func (s *Shard) Apply(e *raftlog.Entry) []any {
 // without becoming another log than the other members'. Nothing more is
 // applied; what is there can be read.
 func (s *Shard) unknown(e *raftlog.Entry, i int, cmd []byte) error {
-	if len(cmd) > 0 && cmd[0] >= kindEnsure && cmd[0] <= kindFloor {
+	if len(cmd) > 0 && cmd[0] >= kindEnsure && cmd[0] <= kindProduce {
 		return nil
 	}
 	kind := 0
@@ -50,11 +50,13 @@ func (s *Shard) unknown(e *raftlog.Entry, i int, cmd []byte) error {
 		s.o.Number, e.Index, i, kind)
 }
 
-func (s *Shard) applyOne(e *raftlog.Entry, cmd []byte) (any, error) {
+func (s *Shard) applyOne(e *raftlog.Entry, ordinal int, cmd []byte) (any, error) {
 	body := cmd[1:]
 	switch cmd[0] {
 	case kindAppend:
 		return nil, s.applyAppend(e, body)
+	case kindProduce:
+		return nil, s.applyProduce(e, ordinal, body)
 	case kindCommit:
 		c, err := decodeCommit(body)
 		if err != nil {

@@ -17,6 +17,7 @@ const (
 	kindTerms
 	kindCommit
 	kindFloor
+	kindProduce // producers.go
 )
 
 // The kinds of rows in the log's index; the key is the id of a partition or of
@@ -25,6 +26,7 @@ const (
 	rowEvents      uint8 = 1
 	rowOutcomes    uint8 = 2
 	rowDeadLetters uint8 = 3
+	rowSkipped     uint8 = 4 // by partition: appends of producers that apply dropped
 )
 
 // toEnd stands for the end of the log, as the beginning of a term that apply

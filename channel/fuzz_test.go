@@ -26,6 +26,7 @@ func seeds(w *world) [][]byte {
 			TermsVersion: 2, Scan: 2, Cursors: map[string]Cursor{"s": {Low: 1, Next: 9, Done: []Range{{3, 5}}}},
 			Outcomes: []Outcome{{UID: "s", Kind: Kept, Offset: 1, Span: 1, Code: -1}}, DeadLetters: []DeadLetter{letter("s", 1)},
 		}),
+		produceCmd(ch, "p", 3, 2, "e2"),
 	}
 }
 

@@ -140,11 +140,8 @@ func (c *raftChannel) Append(ctx context.Context, events []*event.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	if c.gone.Load() {
-		return fmt.Errorf("append to %v: %w", c, ErrNotFound)
-	}
-	if c.shard.overDisk.Load() {
-		return fmt.Errorf("append to %v: the log has reached its bound on disk: %w", c, raftlog.ErrDiskFull)
+	if err := c.appendable(); err != nil {
+		return err
 	}
 	buf, _ := c.shard.buffers.Get().(*[]byte)
 	if buf == nil {
@@ -162,9 +159,24 @@ func (c *raftChannel) Append(ctx context.Context, events []*event.Event) error {
 	return nil
 }
 
-// encodeAppend writes one run for each partition concerned, in order.
+// appendable says why nothing can be appended now.
+func (c *raftChannel) appendable() error {
+	if c.gone.Load() {
+		return fmt.Errorf("append to %v: %w", c, ErrNotFound)
+	}
+	if c.shard.overDisk.Load() {
+		return fmt.Errorf("append to %v: the log has reached its bound on disk: %w", c, raftlog.ErrDiskFull)
+	}
+	return nil
+}
+
+// encodeAppend makes an append.
 func encodeAppend(b []byte, parts []Partition, events []*event.Event) []byte {
-	b = append(b, kindAppend)
+	return encodeRuns(append(b, kindAppend), parts, events)
+}
+
+// encodeRuns writes one run for each partition concerned, in order.
+func encodeRuns(b []byte, parts []Partition, events []*event.Event) []byte {
 	if len(parts) == 1 {
 		return appendEvents(b, parts[0].(*raftPartition), events)
 	}

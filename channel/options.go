@@ -52,6 +52,9 @@ type Options struct {
 	// TermsBytes bounds one record of changed terms, unless one filter is
 	// larger (64 KiB).
 	TermsBytes int
+	// MaxProducers is how many producers' positions a channel keeps; beyond it
+	// the one used longest ago is forgotten (1,024).
+	MaxProducers int
 	// MaxPartitions bounds the partitions of one channel (64).
 	MaxPartitions int
 
@@ -79,6 +82,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.CacheBytes, 32<<20)
 	setDefault(&o.TermsBytes, 64<<10)
 	setDefault(&o.MaxPartitions, 64)
+	setDefault(&o.MaxProducers, 1024)
 	return o
 }
 

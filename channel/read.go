@@ -189,19 +189,17 @@ func (p *raftPartition) load(row raftlog.Row) (*run, int64, error) {
 	r := &run{partition: p, base: row.Base, time: e.Time}
 	c := &runContent{}
 	r.content.Store(c)
+	runs, err := p.entryRuns(e, row.Count)
+	if err != nil {
+		return nil, 0, err
+	}
 	whole, mine := 0, 0
 	for _, cmd := range e.Commands {
 		whole += len(cmd)
-		if len(cmd) == 0 || cmd[0] != kindAppend {
-			continue
-		}
-		runs, _ := splitRuns(nil, cmd[1:]) // none where apply refused it
-		for _, raw := range runs {
-			if raw.partition == p.key {
-				mine += len(raw.records)
-				r.add(raw)
-			}
-		}
+	}
+	for _, raw := range runs {
+		mine += len(raw.records)
+		r.add(raw)
 	}
 	if mine < whole/2 {
 		// Most of the entry is of no use here: do not keep it alive.
@@ -209,9 +207,6 @@ func (p *raftPartition) load(row raftlog.Row) (*run, int64, error) {
 			c.raw[i] = slices.Clone(c.raw[i])
 		}
 		whole = mine
-	}
-	if r.count != row.Count {
-		return nil, 0, fmt.Errorf("entry %d has %d events of the partition, the index says %d", row.Index, r.count, row.Count)
 	}
 	c.decode(r.base, r.count, r.time)
 	return r, int64(whole) + int64(r.count)*decodedSize, nil

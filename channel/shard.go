@@ -96,6 +96,8 @@ type raftChannel struct {
 	mu     sync.RWMutex
 	config Config
 	subs   map[string]*Subscription // the set now in force; values are immutable
+	// producers are the positions of those who append by AppendFrom.
+	producers producers
 }
 
 var _ Channel = (*raftChannel)(nil)

@@ -15,8 +15,8 @@ import (
 )
 
 // snapshotVersion is the first byte of a snapshot's content; DESIGN.md has the
-// layout. Its sums are the snapshot store's.
-const snapshotVersion = 1
+// layout. Its sums are the snapshot store's. Version 1 has no producers.
+const snapshotVersion = 2
 
 // frozen is the state at one moment. What it refers to is immutable.
 type frozen struct {
@@ -32,6 +32,7 @@ type frozenChannel struct {
 	version, changes uint64
 	subs             []*Subscription
 	parts            []frozenPartition
+	producers        []producerPosition
 }
 
 type frozenPartition struct {
@@ -62,7 +63,8 @@ func (s *Shard) Snapshot() (raftlog.Snapshot, error) {
 	for _, ch := range s.channels {
 		fc := frozenChannel{
 			num: ch.num, id: ch.ident, config: ch.config, version: ch.version.Load(), changes: ch.changes.Load(),
-			subs: slices.AppendSeq(make([]*Subscription, 0, len(ch.subs)), maps.Values(ch.subs)),
+			subs:      slices.AppendSeq(make([]*Subscription, 0, len(ch.subs)), maps.Values(ch.subs)),
+			producers: ch.producers.list(),
 		}
 		for _, p := range ch.partitions() {
 			fc.parts = append(fc.parts, p.freeze())
@@ -148,7 +150,7 @@ func (f *frozenChannel) append(b []byte) []byte {
 	for i := range f.parts {
 		b = f.parts[i].append(b, &table)
 	}
-	return b
+	return appendProducers(b, f.producers)
 }
 
 func (f *frozenPartition) sort(table *subTable) {
@@ -252,7 +254,7 @@ func (s *Shard) read(r *bufio.Reader) error {
 	if err != nil {
 		return err
 	}
-	if version != snapshotVersion {
+	if version < 1 || version > snapshotVersion {
 		return fmt.Errorf("snapshot version %d is not known here: run the version that wrote it", version)
 	}
 	nextID, err := binary.ReadUvarint(r)
@@ -280,7 +282,7 @@ func (s *Shard) read(r *bufio.Reader) error {
 			return fmt.Errorf("channel %d of %d: %w", i, n, err)
 		}
 		d := decoder{b: body.Bytes()}
-		s.readChannel(&d)
+		s.readChannel(&d, version)
 		if err := d.done(); err != nil {
 			return fmt.Errorf("channel %d of %d: %w", i, n, err)
 		}
@@ -291,7 +293,7 @@ func (s *Shard) read(r *bufio.Reader) error {
 	return nil
 }
 
-func (s *Shard) readChannel(d *decoder) {
+func (s *Shard) readChannel(d *decoder, version byte) {
 	ch := s.newChannel(d.uint32(), d.id(), d.config())
 	ch.version.Store(d.uvarint())
 	ch.changes.Store(d.uvarint())
@@ -310,6 +312,9 @@ func (s *Shard) readChannel(d *decoder) {
 	}
 	for n := d.count(); n > 0 && d.err == nil; n-- {
 		s.readPartition(d, ch, subs)
+	}
+	if version >= 2 {
+		d.producers(&ch.producers)
 	}
 	if d.err == nil {
 		s.addChannel(ch)
