@@ -431,6 +431,48 @@ func TestLogDoesNotBeginBehindALostSegment(t *testing.T) {
 	}
 }
 
+// Where the segment that takes appends is empty, the end of the one before it is
+// still known.
+func TestLastRecordBeforeAnEmptySegmentIsMissed(t *testing.T) {
+	fsys := memfs.New(0)
+	s := loadLog(t, fsys)
+	write(t, s, 1, 100, 1)
+	first := s.segments[0]
+	must(t, s.DeleteRange(first.last+1, 100))
+	at, _ := first.place(first.last)
+	left := fsys.Clone()
+	closeLog(t, s)
+	flip(t, left, first.path, at+recordSize, 1)
+	_, err := Open(testOptions(left))
+	var damaged *DamagedError
+	if !errors.As(err, &damaged) || damaged.File != first.path || damaged.Offset != at {
+		t.Errorf("%v; want damage in %s at byte %d", err, first.path, at)
+	}
+}
+
+// A record that is whole, but not the one that the next was written after: a
+// write that went elsewhere, or one that was lost.
+func TestRecordOfAnotherHistoryIsRefused(t *testing.T) {
+	f := newFixture(t)
+	s := loadLog(t, f.killed.Clone())
+	g := s.active()
+	i := (g.first + f.last) / 2
+	b := make([]byte, recordSize)
+	if _, err := g.file.ReadAt(b, f.at[i]); err != nil {
+		t.Fatal(err)
+	}
+	h, err := parseRecordHeader(b)
+	must(t, err)
+	other, _ := appendRecord(nil, entry(i, 9), g.generation, h.chain, 0)
+	closeLog(t, s)
+	overwrite(t, f.killed, g.path, f.at[i], other)
+	_, err = Open(testOptions(f.killed))
+	var damaged *DamagedError
+	if !errors.As(err, &damaged) || damaged.File != g.path || damaged.Offset != f.at[i+1] {
+		t.Errorf("%v; want damage in %s at byte %d", err, g.path, f.at[i+1])
+	}
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

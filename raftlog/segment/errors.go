@@ -36,18 +36,9 @@ var ErrClosed = errors.New("the log is closed")
 // It passes when there is room again.
 var ErrFull = errors.New("the log has no room, and no space for its next segment")
 
-// stateError is a failed write of the log's state.
-type stateError struct{ err error }
-
-func (e *stateError) Error() string { return "write the log's state: " + e.err.Error() }
-func (e *stateError) Unwrap() error { return e.err }
-
 // passes tells want of space or of file descriptors, which may end by itself,
 // from a disk that fails.
 func passes(err error) bool {
-	if state := (*stateError)(nil); errors.As(err, &state) {
-		return false // what is on disk is not known any more
-	}
 	for _, e := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE} {
 		if errors.Is(err, e) {
 			return true

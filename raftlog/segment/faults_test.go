@@ -3,6 +3,7 @@ package segment
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -173,6 +174,33 @@ func TestNothingIsWrittenAfterAFailedWrite(t *testing.T) {
 		if after.Load() != 1 {
 			t.Errorf("after a failed %s there were %d writes and syncs", op, after.Load()-1)
 		}
+	}
+}
+
+// Where the log's state cannot be written a restart may find the old one or the
+// new: that does not pass, whatever the reason.
+func TestFailedStateIsFinal(t *testing.T) {
+	var failing atomic.Bool
+	fsys := errorfs.Wrap(memfs.New(0), func(op errorfs.Op, name string) error {
+		if failing.Load() && op == errorfs.Write && filepath.Base(name) == stateFile {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	var told error
+	o := testOptions(fsys)
+	o.Failed = func(err error) { told = err }
+	s, err := Open(o)
+	must(t, err)
+	defer s.Close()
+	write(t, s, 1, 20, 1)
+	must(t, s.Ready())
+	failing.Store(true)
+	for next := uint64(21); err == nil; next++ {
+		err = s.StoreLog(entry(next, 1))
+	}
+	if errors.Is(err, ErrFull) || !errors.Is(err, syscall.ENOSPC) || !errors.Is(told, syscall.ENOSPC) {
+		t.Errorf("append: %v; told: %v", err, told)
 	}
 }
 

@@ -179,11 +179,6 @@ func (s *Store) readSegments() ([]wipe, error) {
 		if g.last < g.first {
 			continue
 		}
-		// Nothing is written into a segment before all that precedes it is synced.
-		if len(wipes) > 0 && wipes[0].seg != g {
-			t := s.torn[0]
-			return nil, &DamagedError{File: t.File, Offset: t.Offset, First: t.Index, Reason: fmt.Sprintf("a record does not read back, and %s, written after it, has whole ones", g.path)}
-		}
 		ended = g
 	}
 	if err := s.checkDurable(ended); err != nil {

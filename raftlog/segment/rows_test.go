@@ -129,6 +129,14 @@ func TestIndexMayOutgrowItsRoom(t *testing.T) {
 		}
 	}
 	checkEntries(t, s, 1, 150, 1)
+	s.o.Recycle = 10 // of which the larger ones are made smaller
+	must(t, s.DropBefore(150))
+	write(t, s, 151, 400, 1)
+	for _, g := range s.segments[1:] {
+		if info, err := fsys.Stat(g.path); err != nil || info.Size() != smallSegments {
+			t.Errorf("%s, written again: %+v, %v", g.path, info, err)
+		}
+	}
 }
 
 // Every answer of Find must be the same whether rows lie in memory or on disk,

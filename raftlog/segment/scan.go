@@ -35,7 +35,9 @@ func (s *Store) scan(g *segment) (*wipe, error) {
 		if err != nil {
 			return s.judge(g, r, err)
 		}
-		// What the log's first record chains to may have been dropped.
+		// Nothing is written into a segment before all that precedes it is synced,
+		// so a gap is damage. What the log's first record chains to may have been
+		// dropped with its segment.
 		if known := s.last != 0 || len(g.positions) > 0; known && (h.index != g.last+1 || h.chain != g.chain) {
 			return nil, s.broken(g, h)
 		} else if !known && g.number > s.state.floor && h.chain != 0 {

@@ -234,7 +234,7 @@ func (s *Store) writeState(next logState) error {
 	if err := s.slots.write(next.encode()); err != nil {
 		// Whatever the reason, which state a restart finds is not known now.
 		s.fail(err)
-		return &stateError{err}
+		return err
 	}
 	s.state = next
 	return nil
