@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,8 +41,26 @@ func (OS) Remove(name string) error { return os.Remove(name) }
 // RemoveAll implements FS.
 func (OS) RemoveAll(name string) error { return os.RemoveAll(name) }
 
-// MkdirAll implements FS.
-func (OS) MkdirAll(name string) error { return os.MkdirAll(name, dirPermissions) }
+// MkdirAll implements FS. What is made is an entry in the directory above it,
+// which is synced.
+func (o OS) MkdirAll(name string) error {
+	var made []string
+	for dir := filepath.Clean(name); ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		made = append(made, dir)
+	}
+	if err := os.MkdirAll(name, dirPermissions); err != nil {
+		return err
+	}
+	for _, dir := range made {
+		if err := o.SyncDir(filepath.Dir(dir)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // ReadDir implements FS.
 func (OS) ReadDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
