@@ -26,6 +26,10 @@ type committer struct {
 	// pending is a batch whose commit has not succeeded. It is the goroutine's
 	// that runs, and finish's after that.
 	pending *batch
+	// parked have nothing open, and got a position of their own for want of
+	// room; they follow the scan again by a commit that moves it. It is
+	// guarded by runner.scanMu.
+	parked []*sub
 
 	mu  sync.Mutex
 	err error // of the last attempt
@@ -37,7 +41,8 @@ type batch struct {
 	size   int
 	subs   []*sub
 	empty  []*sub // have nothing open, and follow the scan
-	more   bool   // not all that was listed fitted
+	// partial: not all that was listed fitted. more: another one has to follow.
+	partial, more bool
 }
 
 func (c *committer) init(r *runner) {
@@ -209,7 +214,7 @@ func (c *committer) build() *batch {
 			r.dirtyMu.Lock()
 			r.dirty = append(r.dirty, dirty[i:]...)
 			r.dirtyMu.Unlock()
-			b.more = true
+			b.partial = true
 			break
 		}
 		s.contribute(b, r.pos)
@@ -217,8 +222,20 @@ func (c *committer) build() *batch {
 	for _, s := range b.empty {
 		s.contributeEmpty(b, r.pos)
 	}
-	if !b.more && r.pos != c.scan.Load() {
+	if b.partial {
+		b.more = true
+		return b
+	}
+	if r.pos != c.scan.Load() {
 		b.commit.Scan = r.pos
+	}
+	for len(c.parked) > 0 && b.size < r.d.o.CommitBytes {
+		c.parked[0].unpark(b, r.pos)
+		c.parked = c.parked[1:]
+	}
+	b.more = len(c.parked) > 0
+	if !b.more {
+		c.parked = nil
 	}
 	return b
 }
@@ -239,7 +256,7 @@ func (s *sub) contribute(b *batch, scan uint64) {
 		s.outcomes = s.outcomes[1:]
 	}
 	if len(s.outcomes) > 0 { // the cursor must not overtake them
-		b.more = true
+		b.partial = true
 		s.list()
 		return
 	}
@@ -247,7 +264,7 @@ func (s *sub) contribute(b *batch, scan uint64) {
 	for len(s.settling) > 0 {
 		st := s.settling[0]
 		if b.size > 0 && b.size+st.bytes > limit {
-			b.more = true
+			b.partial = true
 			s.list()
 			break
 		}
@@ -302,14 +319,36 @@ func (s *sub) contributeEmpty(b *batch, scan uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case b.more:
+	case b.partial:
 		b.commit.Cursors[s.uid] = channel.Cursor{Low: scan, Next: scan, Detached: true}
 		s.committed = true
-		s.list()
+		if !s.parked {
+			s.parked = true
+			s.r.commits.parked = append(s.r.commits.parked, s)
+		}
 	case s.committed:
-		b.commit.Cursors[s.uid] = channel.Cursor{Low: scan, Next: scan}
-		s.committed = false
+		s.follow(b, scan)
 	}
+}
+
+// unpark lets a subscription follow the scan again. One that has something
+// open by now, or waits for a commit of its own, keeps its position: its next
+// commit says more.
+func (s *sub) unpark(b *batch, scan uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.parked = false
+	if s.committed && !s.dead && !s.listed && !s.behind && s.w.n == 0 && len(s.skip) == 0 {
+		b.size += 64 + len(s.uid)
+		s.follow(b, scan)
+	}
+}
+
+// follow makes the stored position that of the scan, which is committed by the
+// same commit. s.mu is held.
+func (s *sub) follow(b *batch, scan uint64) {
+	b.commit.Cursors[s.uid] = channel.Cursor{Low: scan, Next: scan}
+	s.committed = false
 }
 
 func (b *batch) outcome(o channel.Outcome) {

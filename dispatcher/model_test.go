@@ -50,7 +50,7 @@ func newModel(t *testing.T, seed uint64) *model {
 	m.opts = Options{
 		MaxRanges:  []int{4, 16, 256}[m.rnd.IntN(3)],
 		ScanEvents: []int{10, 1000}[m.rnd.IntN(2)],
-		ReadEvents: 1 + m.rnd.IntN(64), CommitBytes: 1 << (8 + m.rnd.IntN(10)),
+		ReadEvents: 1 + m.rnd.IntN(64), CommitBytes: 1 << (6 + m.rnd.IntN(12)),
 		MaxRequests: []int{10, 8192}[m.rnd.IntN(2)], MaxWaiting: []int{30, 10000}[m.rnd.IntN(2)],
 	}
 	return m

@@ -42,6 +42,88 @@ func TestACrashRedeliversAtMostAWindow(t *testing.T) {
 	})
 }
 
+// TestScanWaitsForAllCursors: a commit that had no room for the cursor of one
+// with something open does not move the scan, or a crash after it would skip.
+func TestScanWaitsForAllCursors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{CommitBytes: 1, ScanEvents: 1}
+		r := newRig(t, o)
+		defer func() { r.end() }()
+		commits := 0
+		r.commitErr = func() error {
+			if commits++; commits > 1 {
+				return errors.New("no space")
+			}
+			return nil
+		}
+		all := []string{"a", "b", "c"}
+		r.subscribe(byType("a", ""), byType("b", ""), byType("c", ""))
+		for _, uid := range all {
+			r.target(uid)
+			r.f.on("http://"+uid, hang)
+		}
+		r.publish("x", 10)
+		time.Sleep(time.Second)
+		if got := r.committed(); len(got) != 1 || len(got[0].Cursors) != 1 {
+			t.Fatalf("commits %+v, want one with one cursor", got)
+		}
+		r.kill()
+		r.commitErr = nil
+		for _, uid := range all {
+			r.f.on("http://"+uid, status(200))
+		}
+		r.begin(o)
+		before := make(map[string]int)
+		for _, uid := range all {
+			before[uid] = len(r.f.to("http://" + uid))
+			r.target(uid)
+		}
+		time.Sleep(time.Minute)
+		if n := len(r.committed()); n > 30 || len(r.Cursors()) != 0 || r.Scan() != 10 {
+			t.Errorf("%d commits, scan %d, cursors %v; want a few, and nothing left", n, r.Scan(), r.Cursors())
+		}
+		for _, uid := range all {
+			if got := once(t, r.f.to("http://" + uid)[before[uid]:]); len(got) != 10 {
+				t.Errorf("%s got %v after the crash, want all 10", uid, got)
+			}
+		}
+	})
+}
+
+// TestManyComeToRest: more subscriptions than fit one commit match an event;
+// when all are done, nothing of it is left, and nothing more is written.
+func TestManyComeToRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{CommitBytes: 1000})
+		defer r.end()
+		var subs []channel.Subscription
+		for i := range 200 {
+			subs = append(subs, byType("s"+strconv.Itoa(i), ""))
+			r.target(subs[i].UID)
+		}
+		r.subscribe(subs...)
+		commits := 0
+		r.commitErr = func() error {
+			if commits++; commits > 200 {
+				return errors.New("that is enough")
+			}
+			return nil
+		}
+		for range 2 {
+			r.publish("x", 1)
+			time.Sleep(time.Minute)
+		}
+		if len(r.Cursors()) != 0 || r.Scan() != 2 || len(r.f.to("http://s0")) != 2 {
+			t.Errorf("scan %d, %d cursors after %d commits; want 2 and none", r.Scan(), len(r.Cursors()), len(r.committed()))
+		}
+		before := len(r.committed())
+		time.Sleep(24 * time.Hour)
+		if n := len(r.committed()); n != before {
+			t.Errorf("%d commits at rest", n-before)
+		}
+	})
+}
+
 func TestCloseWaitsForWhatIsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Options{})

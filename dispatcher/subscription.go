@@ -78,6 +78,7 @@ type sub struct {
 	errors    filterErrors
 	committed bool // a cursor of it is stored
 	listed    bool // in r.dirty
+	parked    bool // in r.commits.parked
 	advanced  int  // offsets looked at since the last time it was listed
 	dead      bool
 
