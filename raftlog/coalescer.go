@@ -117,14 +117,17 @@ func (c *coalescer) run(ctx context.Context) {
 	defer close(c.stopped)
 	crowded := false
 	for {
+		if ctx.Err() != nil {
+			c.shut()
+			return
+		}
 		b := c.cut(crowded)
 		if b == nil {
 			select {
 			case <-c.kick:
 				continue
 			case <-ctx.Done():
-				c.shut()
-				return
+				continue
 			}
 		}
 		b.results, b.err = c.commit(b.buf)

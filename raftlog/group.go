@@ -2,18 +2,14 @@ package raftlog
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"math"
-	"path/filepath"
-	"strings"
+	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
 	"github.com/leat-dev/leat/raftlog/segment"
@@ -25,8 +21,8 @@ type Group struct {
 	o         Options
 	raft      *raft.Raft
 	log       *logStore
-	snapshots *segment.SnapshotStore
-	stable    *segment.StableStore
+	snapshots *snapshotStore
+	stable    *stableStore
 	fsm       *fsm
 	coalescer *coalescer
 	space     *space
@@ -57,40 +53,6 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 	return g, nil
 }
 
-func (g *Group) openStores() error {
-	fs, dir := g.o.FS, g.o.Dir
-	if err := fs.MkdirAll(dir); err != nil {
-		return err
-	}
-	store, err := segment.Open(segment.Options{FS: fs, Dir: filepath.Join(dir, "log"), SegmentBytes: g.o.SegmentBytes, Logger: g.o.Logger})
-	if err != nil {
-		return err
-	}
-	var once sync.Once
-	report := func(err error) {
-		once.Do(func() { g.o.Fatal(fmt.Errorf("group %s: %w", g.o.Name, err)) })
-	}
-	g.log = &logStore{Store: store, fatal: report, limit: g.o.SnapshotBytes, due: make(chan struct{}, 1)}
-	if g.stable, err = segment.OpenStable(fs, filepath.Join(dir, "stable")); err != nil {
-		return errors.Join(err, store.Close())
-	}
-	if g.snapshots, err = segment.OpenSnapshots(fs, filepath.Join(dir, "snapshots"), g.o.Snapshots); err != nil {
-		return errors.Join(err, g.closeStores())
-	}
-	g.space = &space{fs: fs, dir: dir, clock: g.o.Clock, floor: g.o.DiskFloor, reserve: g.o.DiskReserve, ready: store.Ready}
-	g.coalescer = newCoalescer(g.o.MaxEntryBytes, g.o.MaxPendingBytes, g.o.Clock.Now, g.space.check, g.commit)
-	g.fsm = &fsm{machine: g.o.Machine, store: store, observe: g.coalescer.observeTime, fatal: report}
-	return nil
-}
-
-func (g *Group) closeStores() error {
-	err := g.log.Store.Close()
-	if g.stable != nil {
-		err = errors.Join(err, g.stable.Close())
-	}
-	return err
-}
-
 func (g *Group) config() *raft.Config {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(g.o.NodeID)
@@ -117,22 +79,23 @@ func (g *Group) startRaft(ctx context.Context) error {
 		transport = loop
 	}
 	c := g.config()
-	known, err := raft.HasExistingState(g.log, g.stable, g.snapshots)
-	if err != nil {
-		return err
-	}
-	if !known && sole {
-		servers := raft.Configuration{Servers: []raft.Server{{ID: c.LocalID, Address: transport.LocalAddr()}}}
-		if err := raft.BootstrapCluster(c, g.log, g.stable, g.snapshots, transport, servers); err != nil {
+	self := raft.Server{ID: c.LocalID, Address: transport.LocalAddr()}
+	if sole {
+		if err := g.bootstrap(self); err != nil {
 			return fmt.Errorf("bootstrap: %w", err)
 		}
 	}
-	if g.raft, err = raft.NewRaft(c, g.fsm, g.log, g.stable, g.snapshots, transport); err != nil {
-		return err
+	var err error
+	if g.raft, err = g.newRaft(c, transport); err != nil {
+		return errors.Join(err, g.snapshots.failed, g.fsm.failed)
 	}
+	g.snapshots.started.Store(true)
 	// From here on raft asks for snapshots only to bring another member up.
 	g.snapshots.OldestFirst()
 	if sole {
+		if err := g.isSoleVoter(self); err != nil {
+			return errors.Join(err, g.raft.Shutdown().Error())
+		}
 		// A sole voter has nobody to wait for.
 		now := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: c.ProtocolVersion, ID: []byte(c.LocalID), Addr: []byte(loop.LocalAddr())}}
 		if err := loop.TimeoutNow(c.LocalID, loop.LocalAddr(), now, &raft.TimeoutNowResponse{}); err != nil {
@@ -141,6 +104,54 @@ func (g *Group) startRaft(ctx context.Context) error {
 	}
 	if err := g.caughtUp(ctx); err != nil {
 		return errors.Join(err, g.raft.Shutdown().Error())
+	}
+	return nil
+}
+
+// bootstrap makes a node the sole voter of a group that has no state yet. Unlike
+// raft's own it goes on where a crash interrupted it.
+func (g *Group) bootstrap(self raft.Server) error {
+	_, snapshot := g.snapshots.Newest()
+	if last, err := g.log.LastIndex(); err != nil || last > 0 || snapshot {
+		return err
+	}
+	if term, err := g.stable.GetUint64([]byte("CurrentTerm")); err == nil && term > 1 {
+		return g.missing(logDir, fmt.Sprintf("the group has reached term %d, but there are no entries", term))
+	}
+	if err := g.stable.SetUint64([]byte("CurrentTerm"), 1); err != nil {
+		return err
+	}
+	servers := raft.Configuration{Servers: []raft.Server{self}}
+	return g.log.StoreLog(&raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(servers)})
+}
+
+// newRaft starts raft, which reads all entries since the snapshot, and panics
+// with the error of one that does not read back.
+func (g *Group) newRaft(c *raft.Config, transport raft.Transport) (r *raft.Raft, err error) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case runtime.Error:
+			panic(p)
+		case error:
+			err = p
+		default:
+			panic(p)
+		}
+	}()
+	return raft.NewRaft(c, g.fsm, g.log, g.stable, g.snapshots, transport)
+}
+
+// isSoleVoter refuses a log that another node was the voter of: this one would
+// wait for it for ever.
+func (g *Group) isSoleVoter(self raft.Server) error {
+	f := g.raft.GetConfiguration()
+	if err := f.Error(); err != nil {
+		return fmt.Errorf("read the configuration: %w", err)
+	}
+	servers := f.Configuration().Servers
+	if len(servers) != 1 || servers[0].ID != self.ID {
+		return fmt.Errorf("the group's members are %v, not %s alone; has the node's name changed?", servers, self.ID)
 	}
 	return nil
 }
@@ -179,6 +190,9 @@ func (g *Group) caughtUp(ctx context.Context) error {
 // ends first) leaves open whether the command is applied; any other means that
 // nothing was written.
 func (g *Group) Propose(ctx context.Context, class Class, cmd []byte) (any, error) {
+	if most := g.log.MaxEntry() - entryHeaderSize - binary.MaxVarintLen32; int64(len(cmd)) > most {
+		return nil, fmt.Errorf("log %s: %w: %d bytes, at most %d", g.o.Name, ErrTooLarge, len(cmd), most)
+	}
 	r, err := g.coalescer.propose(ctx, class, cmd)
 	if err != nil {
 		return nil, fmt.Errorf("log %s: %w", g.o.Name, err)
@@ -188,14 +202,18 @@ func (g *Group) Propose(ctx context.Context, class Class, cmd []byte) (any, erro
 
 // commit hands one entry to raft and waits until it is applied.
 func (g *Group) commit(data []byte) ([]any, error) {
-	if err := g.space.fits(g.log.Room(), len(data)); err != nil {
-		return nil, err
+	if g.log.Room() < int64(len(data))+raftMargin {
+		if err := g.log.Reserve(); err != nil {
+			return nil, asDiskFull(err)
+		}
 	}
 	f := g.raft.Apply(data, 0)
 	switch err := f.Error(); {
 	case err == nil:
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		return nil, ErrNotLeader
+	case errors.Is(err, segment.ErrFull):
+		return nil, asDiskFull(err)
 	default:
 		return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 	}
@@ -324,62 +342,7 @@ func (g *Group) Close(ctx context.Context) error {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
+		g.raft.Shutdown() // ends what still waits for an answer of raft's
 		return fmt.Errorf("close group %s: %w", g.o.Name, context.Cause(ctx))
 	}
-}
-
-// logStore counts what is written, and reports a failed write once and for
-// good: raft would only step down and try again.
-type logStore struct {
-	*segment.Store
-	fatal func(error)
-
-	written atomic.Int64 // bytes since the last snapshot
-	limit   int64
-	due     chan struct{} // holds a token when written has passed limit
-}
-
-func (s *logStore) count(n int64) {
-	if s.written.Add(n) < s.limit {
-		return
-	}
-	select {
-	case s.due <- struct{}{}:
-	default:
-	}
-}
-
-// StoreLog implements raft.LogStore.
-func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
-
-// StoreLogs implements raft.LogStore.
-func (s *logStore) StoreLogs(logs []*raft.Log) error {
-	if err := s.Store.StoreLogs(logs); err != nil {
-		s.fatal(fmt.Errorf("write the log: %w", err))
-		return err
-	}
-	var n int64
-	for _, l := range logs {
-		n += int64(len(l.Data))
-	}
-	s.count(n)
-	return nil
-}
-
-// raftLogger hands raft's warnings and errors to slog.
-func raftLogger(l *slog.Logger) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{
-		Name: "raft", Level: hclog.Warn, DisableTime: true,
-		Output: lineWriter(func(line string) { l.Warn(line) }),
-	})
-}
-
-type lineWriter func(line string)
-
-var _ io.Writer = lineWriter(nil)
-
-// Write takes one line.
-func (w lineWriter) Write(p []byte) (int, error) {
-	w(strings.TrimSpace(string(p)))
-	return len(p), nil
 }

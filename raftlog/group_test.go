@@ -4,16 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/leat-dev/leat/raftlog/segment"
-	"github.com/leat-dev/leat/raftlog/vfs"
 )
 
 // counter is a machine that keeps every command and gives each an offset.
@@ -222,83 +219,6 @@ func TestTrimDropsSegmentsBelowTheNewestSnapshotOnly(t *testing.T) {
 		propose(t, g, command(i))
 	}
 	checkGroup(t, g, int(first), 260)
-}
-
-// fullDisk says how much is free.
-type fullDisk struct {
-	vfs.FS
-	mu   sync.Mutex
-	free uint64
-}
-
-func (f *fullDisk) Free(string) (uint64, uint64, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.free, 1 << 40, nil
-}
-
-func (f *fullDisk) set(n uint64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.free = n
-}
-
-func TestFullDiskRefusesEventsThenControlAndRecovers(t *testing.T) {
-	disk := &fullDisk{FS: vfs.OS{}, free: 1000}
-	g, _ := openGroup(t, t.TempDir(), func(o *Options) { o.FS, o.DiskFloor, o.DiskReserve = disk, 100, 10 })
-	defer closeGroup(t, g)
-	try := func(class Class) error {
-		<-time.After(2 * spaceAge) // the reading of the free space is old then
-		_, err := g.Propose(t.Context(), class, []byte("x"))
-		return err
-	}
-	if err := try(Events); err != nil {
-		t.Fatal(err)
-	}
-	disk.set(50)
-	if err := try(Events); !errors.Is(err, ErrDiskFull) {
-		t.Errorf("events below the floor: %v", err)
-	}
-	if err := try(Control); err != nil {
-		t.Errorf("control commands above the reserve: %v", err)
-	}
-	disk.set(5)
-	if err := try(Control); !errors.Is(err, ErrDiskFull) {
-		t.Errorf("control commands below the reserve: %v", err)
-	}
-	disk.set(1000)
-	if err := try(Events); err != nil {
-		t.Errorf("with room again: %v", err)
-	}
-}
-
-func TestSecondOpenOfADamagedLogIsRefusedByFileAndOffset(t *testing.T) {
-	dir := t.TempDir()
-	g, _ := openGroup(t, dir, nil)
-	for i := range 10 {
-		propose(t, g, command(i))
-	}
-	path := g.Segments()[0].Path
-	closeGroup(t, g)
-	f, err := vfs.OS{}.OpenReadWrite(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := []byte{0}
-	const at = 4096 + 5*3000
-	if _, err := f.ReadAt(b, at); err != nil {
-		t.Fatal(err)
-	}
-	b[0] ^= 0x10
-	if _, err := f.WriteAt(b, at); err != nil {
-		t.Fatal(err)
-	}
-	f.Close()
-	_, err = Open(t.Context(), Options{Dir: dir, Name: "test", NodeID: "n1", Machine: &counter{}, SegmentBytes: 64 << 10, Fatal: func(error) {}})
-	var damaged *segment.DamagedError
-	if !errors.As(err, &damaged) || filepath.Base(damaged.File) != filepath.Base(path) || damaged.Offset == 0 {
-		t.Errorf("got %v", err)
-	}
 }
 
 func FuzzSnapshotHeader(f *testing.F) {

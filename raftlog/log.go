@@ -19,6 +19,8 @@ var (
 	ErrDiskFull = errors.New("disk space is below the floor")
 	// ErrOverloaded: the queue of waiting commands is at its bound; nothing was written.
 	ErrOverloaded = errors.New("too many bytes are waiting to be written")
+	// ErrTooLarge: the command does not fit into a segment; nothing was written.
+	ErrTooLarge = errors.New("command is too large")
 	// ErrUnknownOutcome: the command may or may not be applied in the end.
 	ErrUnknownOutcome = errors.New("outcome unknown: the write may still be applied")
 	// ErrNotLeader: this node does not lead the group; nothing was written.

@@ -25,6 +25,7 @@ type fsm struct {
 	// the next one are raft's own.
 	applied  atomic.Uint64
 	lastTime int64
+	failed   error // why a restore at the start failed
 }
 
 var _ raft.BatchingFSM = (*fsm)(nil)
@@ -78,13 +79,21 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 // Restore implements raft.FSM.
 func (f *fsm) Restore(rc io.ReadCloser) error {
 	defer rc.Close()
-	r := bufio.NewReaderSize(rc, 1<<20)
+	err := f.restore(bufio.NewReaderSize(rc, 1<<20))
+	if err != nil {
+		err = fmt.Errorf("restore snapshot: %w", err)
+		f.failed = errors.Join(f.failed, err)
+	}
+	return err
+}
+
+func (f *fsm) restore(r *bufio.Reader) error {
 	h, err := readSnapshotHeader(r)
 	if err != nil {
-		return fmt.Errorf("restore snapshot: %w", err)
+		return err
 	}
 	if err := f.machine.Restore(r); err != nil {
-		return fmt.Errorf("restore snapshot at entry %d: %w", h.applied, err)
+		return fmt.Errorf("at entry %d: %w", h.applied, err)
 	}
 	f.store.RestoreRows(h.applied, h.rows)
 	f.applied.Store(h.applied)

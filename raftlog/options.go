@@ -24,10 +24,12 @@ type Options struct {
 	// Transport reaches the other members. Nil: this node is the sole voter.
 	Transport raft.Transport
 
-	SegmentBytes    int64 // size of a segment file; 64 MiB
-	SnapshotBytes   int64 // log written between snapshots; 128 MiB
-	Snapshots       int   // how many are kept; 4
-	MaxEntryBytes   int   // commands packed into one entry, or one larger command; 256 KiB
+	SegmentBytes  int64 // size of a segment file; 64 MiB
+	SnapshotBytes int64 // log written between snapshots; 128 MiB
+	Snapshots     int   // how many are kept; 4
+	// MaxEntryBytes bounds the commands packed into one entry; a larger command
+	// is an entry of its own. 256 KiB, and at most a quarter of a segment.
+	MaxEntryBytes   int
 	MaxPendingBytes int64 // commands waiting to be written, before ErrOverloaded; 64 MiB
 	// DiskFloor is the free space, in bytes, below which Events are refused with
 	// ErrDiskFull; DiskReserve that below which Control commands are, too. Between
@@ -59,6 +61,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.MaxPendingBytes, 64<<20)
 	setDefault(&o.DiskFloor, 256<<20)
 	setDefault(&o.DiskReserve, 64<<20)
+	o.MaxEntryBytes = min(o.MaxEntryBytes, int(o.SegmentBytes/4))
 	return o, nil
 }
 

@@ -1,10 +1,12 @@
 package raftlog
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
 
+	"github.com/leat-dev/leat/raftlog/segment"
 	"github.com/leat-dev/leat/raftlog/vfs"
 )
 
@@ -40,7 +42,7 @@ func (s *space) check(class Class) error {
 	}
 	if class == Events {
 		if err := s.ready(); err != nil {
-			return fmt.Errorf("%w: the next segment cannot be made: %w", ErrDiskFull, err)
+			return asDiskFull(err)
 		}
 	}
 	return nil
@@ -48,7 +50,8 @@ func (s *space) check(class Class) error {
 
 func (s *space) current() (uint64, error) {
 	now := s.clock.Now().UnixNano()
-	if last := s.read.Load(); last != 0 && now-last < int64(spaceAge) {
+	// A clock that was set back must not make a reading last.
+	if age := now - s.read.Load(); age >= 0 && age < int64(spaceAge) {
 		return s.free.Load(), nil
 	}
 	free, _, err := s.fs.Free(s.dir)
@@ -63,14 +66,10 @@ func (s *space) current() (uint64, error) {
 // raftMargin is kept in the existing segments for raft's own entries.
 const raftMargin = 64 << 10
 
-// fits refuses an entry for which the segments that exist have no room.
-func (s *space) fits(room int64, size int) error {
-	if int64(size)+raftMargin <= room {
-		return nil
+// asDiskFull gives want of space the error that callers look for.
+func asDiskFull(err error) error {
+	if errors.Is(err, segment.ErrFull) {
+		return fmt.Errorf("%w: %w", ErrDiskFull, err)
 	}
-	err := s.ready()
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%w: the log has room for %d bytes, and the next segment cannot be made: %w", ErrDiskFull, room, err)
+	return err
 }

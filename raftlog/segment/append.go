@@ -141,6 +141,15 @@ func (s *Store) waitReady(n int) (*segment, error) {
 	return s.ready[n], nil
 }
 
+// Reserve waits until a segment that was made ahead exists: it takes any entry.
+// The error is ErrFull, wrapped, where it cannot be made for want of space.
+func (s *Store) Reserve() error {
+	s.writer.Lock()
+	defer s.writer.Unlock()
+	_, err := s.waitReady(0)
+	return err
+}
+
 // write appends to one segment, after moving on to it.
 func (s *Store) write(p part) error {
 	g := p.seg

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/leat-dev/leat/raftlog/vfs"
 	"github.com/leat-dev/leat/raftlog/vfs/errorfs"
@@ -243,6 +245,37 @@ func TestFullDiskPasses(t *testing.T) {
 	must(t, s.Ready())
 	checkLog(t, s, 1, last+1, 1)
 	closeLog(t, s)
+}
+
+// Whoever asks Ready makes the log try again, but not in a hurry.
+func TestFullDiskIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fsys := memfs.New(0)
+		s := openLog(t, fsys)
+		defer closeLog(t, s)
+		synctest.Wait()
+		fsys.SetCapacity(1)
+		must(t, s.StoreLogs(entries(1, 110, 1)))
+		synctest.Wait()
+		if err := s.Ready(); !errors.Is(err, ErrFull) {
+			t.Fatal(err)
+		}
+		attempts := s.attempts
+		for range 10 {
+			_ = s.Ready()
+			synctest.Wait()
+		}
+		if s.attempts != attempts {
+			t.Errorf("tried %d times at once", s.attempts-attempts)
+		}
+		fsys.SetCapacity(0)
+		time.Sleep(retryAfter + 1) // of the bubble's time
+		if err := s.Ready(); !errors.Is(err, ErrFull) {
+			t.Errorf("Ready waited: %v", err)
+		}
+		synctest.Wait()
+		must(t, s.Ready())
+	})
 }
 
 // Retention makes room on a full disk: dropped segments are written again.

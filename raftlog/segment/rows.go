@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sort"
@@ -39,6 +40,17 @@ func (g *segment) allRows() []Row {
 func (g *segment) sortedRows() []Row {
 	all := g.allRows()
 	slices.SortStableFunc(all, compareRows)
+	return all
+}
+
+// pendingGroups summarizes the rows in memory; they are in order within a key
+// and kind.
+func (g *segment) pendingGroups() []group {
+	var all []group
+	for _, rows := range g.rows {
+		all = append(all, groupRows(rows)...)
+	}
+	slices.SortFunc(all, func(a, b group) int { return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Kind, b.Kind)) })
 	return all
 }
 

@@ -26,6 +26,8 @@ type StableStore struct {
 	mu     sync.Mutex
 	slots  *slotFile
 	values map[string][]byte
+
+	created bool
 }
 
 var _ raft.StableStore = (*StableStore)(nil)
@@ -36,6 +38,7 @@ func OpenStable(fsys vfs.FS, path string) (*StableStore, error) {
 	s := &StableStore{values: map[string][]byte{}}
 	slots, body, err := openSlots(fsys, path, stableMagic)
 	if errors.Is(err, fs.ErrNotExist) {
+		s.created = true
 		slots, err = createSlots(fsys, path, stableMagic, encodeValues(s.values))
 	}
 	if err != nil {
@@ -49,6 +52,9 @@ func OpenStable(fsys vfs.FS, path string) (*StableStore, error) {
 	}
 	return s, nil
 }
+
+// Created tells whether OpenStable found no file and made one.
+func (s *StableStore) Created() bool { return s.created }
 
 func encodeValues(values map[string][]byte) []byte {
 	var b []byte

@@ -299,8 +299,8 @@ func (s *Store) active() *segment { return s.segments[len(s.segments)-1] }
 func (s *Store) Ready() error {
 	s.mu.RLock()
 	err, tried := s.failed, s.tried
-	if err == nil {
-		err = s.notReady
+	if err == nil && s.notReady != nil {
+		err = fmt.Errorf("%w: %w", ErrFull, s.notReady)
 	}
 	s.mu.RUnlock()
 	if err != nil && time.Since(tried) > retryAfter {
@@ -341,31 +341,13 @@ func (s *Store) Segments() []Info {
 		if g.index != nil {
 			groups = g.index.groups
 		} else {
-			groups = groupRows(g.sortedRows())
+			groups = g.pendingGroups()
 		}
 		for _, x := range groups {
 			out[i].Summaries = append(out[i].Summaries, x.Summary)
 		}
 	}
 	return out
-}
-
-// Check reads the entries from an index on, as raft will, and returns the first
-// error.
-func (s *Store) Check(from uint64) error {
-	s.mu.RLock()
-	first, last := s.first, s.last
-	s.mu.RUnlock()
-	if first == 0 {
-		return nil
-	}
-	var l raft.Log
-	for i := max(first, from); i <= last; i++ {
-		if err := s.GetLog(i, &l); err != nil && !errors.Is(err, raft.ErrLogNotFound) {
-			return err
-		}
-	}
-	return nil
 }
 
 // fail keeps the first failed write; nothing is written after it. What fails

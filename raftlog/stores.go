@@ -1,0 +1,193 @@
+package raftlog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/leat-dev/leat/raftlog/segment"
+)
+
+// Names in a group's directory.
+const (
+	logDir       = "log"
+	stableFile   = "stable"
+	snapshotsDir = "snapshots"
+)
+
+func (g *Group) openStores() error {
+	fs, dir := g.o.FS, g.o.Dir
+	if err := fs.MkdirAll(dir); err != nil {
+		return err
+	}
+	var once sync.Once
+	report := func(err error) {
+		once.Do(func() { g.o.Fatal(fmt.Errorf("group %s: %w", g.o.Name, err)) })
+	}
+	store, err := segment.Open(segment.Options{FS: fs, Dir: filepath.Join(dir, logDir), SegmentBytes: g.o.SegmentBytes, Logger: g.o.Logger, Failed: report})
+	if err != nil {
+		return err
+	}
+	g.log = &logStore{Store: store, fatal: report, limit: g.o.SnapshotBytes, due: make(chan struct{}, 1)}
+	for _, cut := range store.Recovered() {
+		g.o.Logger.Warn("an interrupted write was cut off the log", "group", g.o.Name, "file", cut.File, "offset", cut.Offset, "entry", cut.Index)
+	}
+	stable, err := segment.OpenStable(fs, filepath.Join(dir, stableFile))
+	if err != nil {
+		return errors.Join(err, g.closeStores())
+	}
+	g.stable = &stableStore{StableStore: stable, fatal: report}
+	snapshots, err := segment.OpenSnapshots(fs, filepath.Join(dir, snapshotsDir), g.o.Snapshots)
+	if err != nil {
+		return errors.Join(err, g.closeStores())
+	}
+	g.snapshots = &snapshotStore{SnapshotStore: snapshots}
+	if err := g.checkPieces(); err != nil {
+		return errors.Join(err, g.closeStores())
+	}
+	g.space = &space{fs: fs, dir: dir, clock: g.o.Clock, floor: g.o.DiskFloor, reserve: g.o.DiskReserve, ready: store.Ready}
+	g.coalescer = newCoalescer(g.o.MaxEntryBytes, g.o.MaxPendingBytes, g.o.Clock.Now, g.space.check, g.commit)
+	g.fsm = &fsm{machine: g.o.Machine, store: store, observe: g.coalescer.observeTime, fatal: report}
+	return nil
+}
+
+func (g *Group) closeStores() error {
+	err := g.log.Store.Close()
+	if g.stable != nil {
+		err = errors.Join(err, g.stable.Close())
+	}
+	return err
+}
+
+// missing is the error for a part of the group that is not there.
+func (g *Group) missing(name, reason string) error {
+	return &segment.DamagedError{File: filepath.Join(g.o.Dir, name), Reason: reason}
+}
+
+// checkPieces refuses a group of which a part is missing: raft would go on
+// without it, having forgotten entries or a vote.
+func (g *Group) checkPieces() error {
+	first, err := g.log.FirstIndex()
+	if err != nil {
+		return err
+	}
+	newest, snapshot := g.snapshots.Newest()
+	switch {
+	case g.log.Created() && (!g.stable.Created() || snapshot):
+		return g.missing(logDir, "the log is missing, but the group's other files are there")
+	case g.stable.Created() && (first > 0 || snapshot):
+		return g.missing(stableFile, "the file with term and vote is missing, but the log is there")
+	case first > 1 && !snapshot:
+		return g.missing(snapshotsDir, fmt.Sprintf("the log begins with entry %d, but there is no snapshot of what was before", first))
+	case first > newest+1:
+		return g.missing(snapshotsDir, fmt.Sprintf("the log begins with entry %d, but the newest snapshot is of entry %d", first, newest))
+	}
+	return nil
+}
+
+// logStore counts what is written, and reports a failed write once and for
+// good: raft would only step down and try again.
+type logStore struct {
+	*segment.Store
+	fatal func(error)
+
+	written atomic.Int64 // bytes since the last snapshot
+	limit   int64
+	due     chan struct{} // holds a token when written has passed limit
+}
+
+func (s *logStore) count(n int64) {
+	if s.written.Add(n) < s.limit {
+		return
+	}
+	select {
+	case s.due <- struct{}{}:
+	default:
+	}
+}
+
+// StoreLog implements raft.LogStore.
+func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs implements raft.LogStore.
+func (s *logStore) StoreLogs(logs []*raft.Log) error {
+	if err := s.Store.StoreLogs(logs); err != nil {
+		if !errors.Is(err, segment.ErrFull) { // which passes, and has written nothing
+			s.fatal(fmt.Errorf("write the log: %w", err))
+		}
+		return err
+	}
+	var n int64
+	for _, l := range logs {
+		n += int64(len(l.Data))
+	}
+	s.count(n)
+	return nil
+}
+
+// raftLogger hands raft's warnings and errors to slog.
+func raftLogger(l *slog.Logger) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{
+		Name: "raft", Level: hclog.Warn, DisableTime: true,
+		Output: lineWriter(func(line string) { l.Warn(line) }),
+	})
+}
+
+type lineWriter func(line string)
+
+var _ io.Writer = lineWriter(nil)
+
+// Write takes one line.
+func (w lineWriter) Write(p []byte) (int, error) {
+	w(strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+// stableStore ends the process where term or vote cannot be kept: raft would
+// panic, or vote twice.
+type stableStore struct {
+	*segment.StableStore
+	fatal func(error)
+}
+
+// Set implements raft.StableStore.
+func (s *stableStore) Set(key, value []byte) error {
+	return s.check(s.StableStore.Set(key, value))
+}
+
+// SetUint64 implements raft.StableStore.
+func (s *stableStore) SetUint64(key []byte, value uint64) error {
+	return s.check(s.StableStore.SetUint64(key, value))
+}
+
+func (s *stableStore) check(err error) error {
+	if err != nil {
+		s.fatal(fmt.Errorf("keep raft's term and vote: %w", err))
+	}
+	return err
+}
+
+// snapshotStore keeps why a snapshot could not be opened when raft starts: raft
+// goes on with an older one, and at last says only that there is none.
+type snapshotStore struct {
+	*segment.SnapshotStore
+	started atomic.Bool
+	failed  error
+}
+
+// Open implements raft.SnapshotStore.
+func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	meta, r, err := s.SnapshotStore.Open(id)
+	if err != nil && !s.started.Load() {
+		s.failed = errors.Join(s.failed, err)
+	}
+	return meta, r, err
+}
