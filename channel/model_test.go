@@ -261,7 +261,7 @@ func (m *model) commitAll(p *modelPartition) {
 }
 
 func (m *model) moveFloor(p *modelPartition) {
-	to := p.floor + uint64(m.r.IntN(5))
+	to := p.floor + uint64(m.r.IntN(8)) - min(p.floor, 3) // at times back, which does nothing
 	key := m.part(p).(*raftPartition).key
 	m.group.together((&floorCommand{key: key, partition: key, floor: to}).encode())
 	p.floor = max(p.floor, min(to, uint64(len(p.ids))))

@@ -411,6 +411,10 @@ func keyed(n int) func(int, *event.Event) {
 	}
 }
 
+func withData(n int) func(int, *event.Event) {
+	return func(_ int, e *event.Event) { e.Data = make([]byte, n) }
+}
+
 // byType is a subscription for events of a type; "" for all.
 func byType(uid, typ string) channel.Subscription {
 	sub := channel.Subscription{UID: uid, Engine: filter.Engine, Start: channel.Start{At: "end"}}
