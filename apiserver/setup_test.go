@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,3 +142,12 @@ kind: Trigger
 metadata: {name: t1}
 spec: {broker: default, subscriber: {uri: "http://example.com"}}
 `
+
+var brokerResource = schema.GroupVersionResource{Group: "eventing.knative.dev", Version: "v1", Resource: "brokers"}
+
+// unordered is words in an order of their own.
+func unordered(words string) string {
+	all := strings.Fields(words)
+	slices.Sort(all)
+	return strings.Join(all, " ")
+}
