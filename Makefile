@@ -34,6 +34,7 @@ fmt:
 
 docs: build ## generated pages
 	$(BIN) server settings > docs/settings.md
+	$(BIN) reference > docs/commands.md
 
 clean:
 	rm -rf bin

@@ -38,6 +38,13 @@ type usageError struct{ error }
 // Unwrap returns the error itself.
 func (e usageError) Unwrap() error { return e.error }
 
+// Groups of commands, as help shows them.
+const (
+	groupServer    = "server"
+	groupEvents    = "events"
+	groupResources = "resources"
+)
+
 func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "leat",
@@ -46,11 +53,17 @@ func command() *cobra.Command {
 of triggers and delivers them. Brokers and triggers are Kubernetes resources,
 with or without Kubernetes.
 
-Start a server:   leat server --data ./data
-Talk to it:       export KUBECONFIG=$PWD/data/kubeconfig
-                  kubectl apply -f broker.yaml
-                  leat send default --type greeting --data '{"hello":"world"}'
-                  leat tail default --since beginning`,
+Two commands show an event go through, each in a terminal of its own:
+
+  leat dev                                       a server, with a broker "default"
+  leat send default --data '{"hello":"world"}'   an event
+
+What else there is to do:
+
+  leat tail default --since beginning            see the events
+  leat listen default --to localhost:3000        have them posted to your program
+  leat status                                    who is behind, waits or has failed
+  leat kubectl apply -f trigger.yaml             make resources`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          usage(cobra.NoArgs),
@@ -59,7 +72,17 @@ Talk to it:       export KUBECONFIG=$PWD/data/kubeconfig
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w\nSee `%s --help`", err, c.CommandPath())}
 	})
-	root.AddCommand(serverCommand(), sendCommand(), tailCommand(), versionCommand())
+	root.AddGroup(&cobra.Group{ID: groupServer, Title: "A server:"}, &cobra.Group{ID: groupEvents, Title: "Events:"}, &cobra.Group{ID: groupResources, Title: "Resources:"})
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add(groupServer, devCommand(), envCommand(), serverCommand())
+	add(groupEvents, sendCommand(), tailCommand())
+	add(groupResources, kubectlCommand())
+	add("", versionCommand(), referenceCommand())
 	return root
 }
 

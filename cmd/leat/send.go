@@ -66,6 +66,7 @@ durable, or with the broker's reason for refusing one.`,
 	f.Float64Var(&p.Rate, "rate", 0, "events a second (default: as fast as they are taken)")
 	f.IntVar(&p.Batch, "batch", 1, "events in one request")
 	f.IntVar(&p.Concurrency, "concurrency", 1, "requests at once")
+	c.ValidArgsFunction = completeNames(&flags, brokers)
 	return c
 }
 

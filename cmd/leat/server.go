@@ -29,15 +29,7 @@ Each setting is a flag, a key of the configuration file, and a LEAT_ variable.`,
 			if err := settings.Load(c.Flags(), os.Environ()); err != nil {
 				return usageError{err}
 			}
-			if err := s.Validate(); err != nil {
-				return usageError{err}
-			}
-			logger, err := newLogger(c.ErrOrStderr(), s.LogFormat, s.LogLevel)
-			if err != nil {
-				return usageError{err}
-			}
-			apiserver.RedirectLogs(logger)
-			return server.Run(c.Context(), s, buildVersion(), logger)
+			return runServer(c, s, nil)
 		},
 	}
 	s.Declare(c.Flags())
@@ -52,6 +44,19 @@ Each setting is a flag, a key of the configuration file, and a LEAT_ variable.`,
 		},
 	})
 	return c
+}
+
+// runServer runs a server by settings that have been loaded.
+func runServer(c *cobra.Command, s settings.Server, ready server.Ready) error {
+	if err := s.Validate(); err != nil {
+		return usageError{err}
+	}
+	logger, err := newLogger(c.ErrOrStderr(), s.LogFormat, s.LogLevel)
+	if err != nil {
+		return usageError{err}
+	}
+	apiserver.RedirectLogs(logger)
+	return server.Run(c.Context(), s, buildVersion(), logger, ready)
 }
 
 func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -18,8 +20,8 @@ func tailCommand() *cobra.Command {
 	var (
 		flags    client.Flags
 		q        client.TailQuery
-		output   string
 		noFollow bool
+		output   *choice
 	)
 	c := &cobra.Command{
 		Use:   "tail BROKER",
@@ -30,16 +32,12 @@ func tailCommand() *cobra.Command {
   leat tail default --filter 'expr:data.total > 100'`,
 		Args: usage(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
-			print, err := linePrinter(c.OutOrStdout(), output)
-			if err != nil {
-				return usageError{err}
-			}
 			cl, err := client.Connect(flags)
 			if err != nil {
 				return err
 			}
 			q.Follow = !noFollow
-			return cl.Tail(c.Context(), args[0], q, print)
+			return cl.Tail(c.Context(), args[0], q, linePrinter(c.OutOrStdout(), output.value))
 		},
 	}
 	f := c.Flags()
@@ -49,18 +47,22 @@ func tailCommand() *cobra.Command {
 	f.BoolVar(&q.Channel, "channel", false, "the name is a Channel's")
 	f.BoolVar(&noFollow, "no-follow", false, "end with the last event there is")
 	f.IntVar(&q.Limit, "limit", 0, "end after so many events")
-	f.StringVarP(&output, "output", "o", "table", "table, wide, json, yaml or name")
+	output = outputFlag(c)
+	c.ValidArgsFunction = completeNames(&flags, func() string {
+		if q.Channel {
+			return "channels"
+		}
+		return "brokers"
+	})
 	return c
 }
 
 // linePrinter prints events in one of the output formats.
-func linePrinter(w io.Writer, format string) (func(operations.Line) error, error) {
+func linePrinter(w io.Writer, format string) func(operations.Line) error {
 	switch format {
-	case "table", "wide":
-		return tablePrinter(w, format == "wide"), nil
 	case "json":
 		e := json.NewEncoder(w)
-		return func(l operations.Line) error { return e.Encode(l) }, nil
+		return func(l operations.Line) error { return e.Encode(l) }
 	case "yaml":
 		return func(l operations.Line) error {
 			b, err := yaml.Marshal(l)
@@ -69,7 +71,7 @@ func linePrinter(w io.Writer, format string) (func(operations.Line) error, error
 			}
 			_, err = fmt.Fprintf(w, "---\n%s", b)
 			return err
-		}, nil
+		}
 	case "name":
 		return func(l operations.Line) error {
 			var a attributes
@@ -78,9 +80,9 @@ func linePrinter(w io.Writer, format string) (func(operations.Line) error, error
 			}
 			_, err := fmt.Fprintln(w, a.ID)
 			return err
-		}, nil
+		}
 	}
-	return nil, fmt.Errorf("-o must be table, wide, json, yaml or name, not %q", format)
+	return tablePrinter(w, format == "wide")
 }
 
 type attributes struct {
@@ -133,7 +135,7 @@ func wideAttributes(w io.Writer, e json.RawMessage) error {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
-	for _, name := range sortedKeys(all) {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if name != "data" && name != "data_base64" {
 			fmt.Fprintf(t, "    %s:\t%s\n", name, all[name])
 		}

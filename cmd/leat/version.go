@@ -2,12 +2,13 @@ package main
 
 import (
 	"fmt"
-	"maps"
+	"io"
 	"runtime"
 	"runtime/debug"
-	"slices"
 
 	"github.com/spf13/cobra"
+
+	"github.com/leat-dev/leat/cmd/leat/kubectl"
 )
 
 // buildVersion is what this binary was built from, as the Go toolchain
@@ -29,16 +30,41 @@ func buildVersion() string {
 	return version
 }
 
-func versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  usage(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(c.OutOrStdout(), "leat %s, %s, %s/%s\n", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
-		},
-	}
+// Version is what `leat version -o json` prints.
+type Version struct {
+	Version    string `json:"version"`
+	Go         string `json:"go"`
+	Platform   string `json:"platform"`
+	Kubernetes string `json:"kubernetes"` // whose API is spoken
 }
 
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+func versionCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "version",
+		Short: "Print the version of this program",
+		Args:  usage(cobra.NoArgs),
+	}
+	output := outputFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return printVersion(c.OutOrStdout(), output.value, Version{
+			Version: buildVersion(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+			Kubernetes: kubectl.ClientVersion().GitVersion,
+		})
+	}
+	return c
+}
+
+func printVersion(w io.Writer, format string, v Version) error {
+	if done, err := printObject(w, format, v); done {
+		return err
+	}
+	line := "leat " + v.Version + ", " + v.Go + ", " + v.Platform
+	switch format {
+	case "name":
+		line = v.Version
+	case "wide":
+		line += ", Kubernetes API " + v.Kubernetes
+	}
+	_, err := fmt.Fprintln(w, line)
+	return err
+}

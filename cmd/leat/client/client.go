@@ -63,7 +63,7 @@ func Connect(f Flags) (*Client, error) {
 	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{})
 	config, err := loader.ClientConfig()
 	if err != nil {
-		return nil, fmt.Errorf("no server to talk to: %w\nStart one with `leat server --data DIR`, then set KUBECONFIG=DIR/kubeconfig or pass --kubeconfig", err)
+		return nil, fmt.Errorf("no server to talk to: %w\nStart one with `leat dev`; or with `leat server --data DIR`, then set KUBECONFIG=DIR/kubeconfig or pass --kubeconfig", err)
 	}
 	if f.Server != "" {
 		config.Host = f.Server
@@ -97,7 +97,7 @@ func (c *Client) get(ctx context.Context, query url.Values, path ...string) (io.
 	req.Header.Set("Accept", "application/json")
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("%w\nIs the server running? Its addresses are in endpoints.json, in its data directory", err)
+		return nil, fmt.Errorf("%w\nIs the server running? `leat dev` starts one; the addresses of a server are in endpoints.json, in its data directory", err)
 	}
 	if resp.StatusCode == http.StatusOK {
 		return resp.Body, nil
@@ -130,7 +130,7 @@ func responseError(status string, body []byte) error {
 
 // IngressURL is the address that a broker takes events at.
 func (c *Client) IngressURL(ctx context.Context, broker string) (string, error) {
-	body, err := c.get(ctx, nil, "apis/eventing.knative.dev/v1/namespaces", c.Namespace, "brokers", broker)
+	body, err := c.get(ctx, nil, brokersPath, c.Namespace, "brokers", broker)
 	if err != nil {
 		return "", fmt.Errorf("broker %s/%s: %w", c.Namespace, broker, err)
 	}
@@ -149,10 +149,10 @@ func (c *Client) IngressURL(ctx context.Context, broker string) (string, error) 
 	if b.Status.Address.URL == "" {
 		for _, cond := range b.Status.Conditions {
 			if cond.Type == "Ready" && cond.Message != "" {
-				return "", fmt.Errorf("broker %s/%s is not ready: %s", c.Namespace, broker, cond.Message)
+				return "", &NotReadyError{c.Namespace, broker, cond.Message}
 			}
 		}
-		return "", fmt.Errorf("broker %s/%s is not ready: it has no address yet", c.Namespace, broker)
+		return "", &NotReadyError{c.Namespace, broker, "it has no address yet"}
 	}
 	return b.Status.Address.URL, nil
 }

@@ -50,11 +50,11 @@ func lockDir(dir string) (io.Closer, error) {
 	}
 	lock, err := fs.Lock(filepath.Join(dir, "lock"))
 	if errors.Is(err, vfs.ErrLocked) {
-		hint := ""
-		if e, err := readEndpoints(dir); err == nil {
-			hint = fmt.Sprintf(" (process %d, at %s)", e.PID, e.HTTP)
+		running := &RunningError{Dir: dir}
+		if e, err := ReadEndpoints(dir); err == nil {
+			running.Endpoints = e
 		}
-		return nil, fmt.Errorf("--data %s: another server uses this directory%s; stop it, or choose another directory", dir, hint)
+		return nil, running
 	}
 	if err != nil {
 		return nil, fmt.Errorf("--data %s: lock: %w", dir, err)
@@ -66,7 +66,24 @@ func lockDir(dir string) (io.Closer, error) {
 	return lock, nil
 }
 
-func readEndpoints(dir string) (Endpoints, error) {
+// RunningError says that another server uses the directory.
+type RunningError struct {
+	Dir string
+	// Endpoints are the other's; the zero value while it is starting.
+	Endpoints Endpoints
+}
+
+func (e *RunningError) Error() string {
+	hint := ", which is starting"
+	if e.Endpoints.PID != 0 {
+		hint = fmt.Sprintf(" (process %d, at %s)", e.Endpoints.PID, e.Endpoints.HTTP)
+	}
+	return fmt.Sprintf("--data %s: another server uses this directory%s; stop it, or choose another directory", e.Dir, hint)
+}
+
+// ReadEndpoints reads what the server of a directory told; it fails where none
+// is ready.
+func ReadEndpoints(dir string) (Endpoints, error) {
 	var e Endpoints
 	b, err := os.ReadFile(filepath.Join(dir, endpointsFile))
 	if err != nil {

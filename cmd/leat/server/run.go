@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/leat-dev/leat/broker"
 	"github.com/leat-dev/leat/broker/controller"
@@ -19,10 +20,15 @@ import (
 	"github.com/leat-dev/leat/raftlog/kv"
 )
 
+// Ready is called once, when a server is ready, on a goroutine of its own; an
+// error ends the server. ctx ends when the server stops.
+type Ready func(ctx context.Context, e Endpoints) error
+
 // Run runs a server until ctx ends, then drains it: requests in flight are
 // answered, deliveries in flight are finished, within ShutdownTimeout. An error
-// says why it could not start, or why it had to stop.
-func Run(ctx context.Context, s settings.Server, version string, logger *slog.Logger) (err error) {
+// says why it could not start, or why it had to stop; a *RunningError that
+// another one has the directory. ready may be nil.
+func Run(ctx context.Context, s settings.Server, version string, logger *slog.Logger, ready Ready) (err error) {
 	lock, err := lockDir(s.Data)
 	if err != nil {
 		return err
@@ -85,6 +91,9 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	}
 	stops.push("endpoints", func(context.Context) error { return os.Remove(filepath.Join(s.Data, endpointsFile)) })
 	logger.Info("ready", "http", e.HTTP, "api", e.API, "kubeconfig", e.Kubeconfig, "version", version)
+	if ready != nil {
+		stops.push("what follows the start", run(ctx, "after the start", fail, func(ctx context.Context) error { return ready(ctx, e) }))
+	}
 
 	<-ctx.Done()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
@@ -122,13 +131,21 @@ type listeners struct{ http, api net.Listener }
 func listen(ctx context.Context, s settings.Server) (l listeners, err error) {
 	var c net.ListenConfig
 	if l.http, err = c.Listen(ctx, "tcp", s.HTTP); err != nil {
-		return l, fmt.Errorf("--http: %w", err)
+		return l, listenError("http", s.HTTP, err)
 	}
 	if l.api, err = c.Listen(ctx, "tcp", s.API); err != nil {
 		l.close()
-		return l, fmt.Errorf("--api: %w", err)
+		return l, listenError("api", s.API, err)
 	}
 	return l, nil
+}
+
+// listenError says what to do where somebody else has the port.
+func listenError(flag, address string, err error) error {
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("--%s: %w", flag, err)
+	}
+	return fmt.Errorf("--%s: another program uses %s: stop it, or choose another address, such as --%s 127.0.0.1:0 for a free port", flag, address, flag)
 }
 
 func (l listeners) close() {
