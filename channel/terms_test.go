@@ -186,6 +186,40 @@ func TestVersionIsCompareAndSet(t *testing.T) {
 	}
 }
 
+// TestStaleTermsAreRefusedByApply: by each of the things they were made from.
+func TestStaleTermsAreRefusedByApply(t *testing.T) {
+	w := newWorld(t)
+	ch := w.channel("a", 1)
+	p := ch.Partitions()[0]
+	w.set(ch, 5, sub("s"))
+	w.set(ch, 6, sub("s")) // another version of the same set
+	w.fill(ch, 3)
+	c := ch.(*raftChannel)
+	now := c.changes.Load()
+	for _, x := range []struct {
+		name string
+		termsCommand
+		stale bool
+	}{
+		{"of an earlier version", termsCommand{prevVersion: 5, prevChanges: now, version: 7}, true},
+		{"of before a part of another change", termsCommand{prevVersion: 6, prevChanges: now - 1, version: 7}, true},
+		{"of a state that is not there yet", termsCommand{prevVersion: 6, prevChanges: now + 1, version: 7}, true},
+		{"to an earlier version", termsCommand{prevVersion: 6, prevChanges: now, version: 5}, true},
+		{"a part, which moves no version", termsCommand{prevVersion: 6, prevChanges: now, version: 6}, false},
+	} {
+		x.channel, x.close = c.num, []string{"s"}
+		err, _ := w.group.together(x.encode())[0].(error)
+		if errors.Is(err, ErrStale) != x.stale || !x.stale && err != nil {
+			t.Errorf("%s: %v", x.name, err)
+		}
+		if x.stale {
+			w.equal(x.name, w.terms(p), []string{"s[0,)"})
+			w.equal(x.name, []uint64{p.Version(), c.changes.Load()}, []uint64{6, now})
+		}
+	}
+	w.equal("in the end", w.terms(p), []string(nil))
+}
+
 // TestConcurrentSetsOfSubscriptions: whatever the order, the latest version
 // wins, and terms are disjoint per subscription.
 func TestConcurrentSetsOfSubscriptions(t *testing.T) {
