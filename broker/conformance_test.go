@@ -169,6 +169,7 @@ func TestBadRequestsAre400WithAttributeAndReason(t *testing.T) {
 		"too large integer":      {structured(`"x":2147483648`), structuredMode(), "x", "integer"},
 		"nested":                 {structured(`"x":{}`), structuredMode(), "x", "nest"},
 		"upper case":             {structured(`"myExt":"x"`), structuredMode(), "myExt", "a-z and 0-9"},
+		"empty subject":          {structured(`"subject":""`), structuredMode(), "subject", "empty"},
 		"id a number":            {strings.Replace(structured(), `"id":"1"`, `"id":1`, 1), structuredMode(), "id", "string"},
 		"batch not an array":     {structured(), batchMode(), "", "array"},
 		"batch cut short":        {"[" + structured(), batchMode(), "", "byte"},

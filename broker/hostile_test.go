@@ -193,6 +193,24 @@ func TestBodiesShareBoundedMemory(t *testing.T) {
 	})
 }
 
+// TestTooMuchIsRefusedBeforeItIsSent, by its length alone.
+func TestTooMuchIsRefusedBeforeItIsSent(t *testing.T) {
+	inFakeTime(t, IngressOptions{}, func(w *pipeWorld) {
+		conn := w.dial()
+		defer conn.Close()
+		start := time.Now()
+		io.WriteString(conn, binaryHead+"Content-Length: 2000000\r\nExpect: 100-continue\r\n\r\n")
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if res.StatusCode != http.StatusRequestEntityTooLarge || time.Since(start) > 0 {
+			t.Errorf("got %s after %v", res.Status, time.Since(start))
+		}
+	})
+}
+
 // TestBodyGrows through all sizes of buffers, within what it may have.
 func TestBodyGrows(t *testing.T) {
 	var b bodies
@@ -220,6 +238,12 @@ func TestManyHeaderLinesAreRefused(t *testing.T) {
 	w := newWorld(t)
 	for name, line := range map[string]func(i int) string{
 		"one name, short": func(int) string { return "a:\r\n" },
+		"few, but long": func(i int) string {
+			if i >= 500 {
+				return ""
+			}
+			return fmt.Sprintf("name-%d: %0200d\r\n", i, i)
+		},
 		"names":           func(i int) string { return fmt.Sprintf("name-%d: value\r\n", i) },
 		"attributes":      func(i int) string { return fmt.Sprintf("ce-a%d: 1\r\n", i) },
 		"passed through":  func(i int) string { return fmt.Sprintf("knative-%d: 1\r\n", i) },

@@ -78,6 +78,23 @@ func TestRecordRoundTrip(t *testing.T) {
 	}
 }
 
+func TestRecordsWithOtherValuesAreRefused(t *testing.T) {
+	good := AppendRecord(nil, &Event{ID: "1", Source: "s", Type: "t", Extensions: []Extension{{"x", BooleanValue(true)}}})
+	boolean := bytes.Index(good, []byte("x\x02\x02"))
+	for name, change := range map[string]func(b []byte) []byte{
+		"version":          func(b []byte) []byte { b[0]++; return b },
+		"boolean of 2":     func(b []byte) []byte { b[boolean+2] = 4; return b },
+		"unknown kind":     func(b []byte) []byte { b[boolean+1] = 3; return b },
+		"data without say": func(b []byte) []byte { return append(b, 'x') },
+		"unknown name":     func(b []byte) []byte { b[boolean-1], b[boolean] = 0, knownNames; return b },
+		"empty":            func([]byte) []byte { return nil },
+	} {
+		if e, err := DecodeRecord(change(bytes.Clone(good))); err == nil {
+			t.Errorf("%s: read as %+v", name, e)
+		}
+	}
+}
+
 func TestBinaryRoundTrip(t *testing.T) {
 	e := sample()
 	h := http.Header{}
