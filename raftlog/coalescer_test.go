@@ -171,6 +171,32 @@ func TestCoalescerAnswers(t *testing.T) {
 	})
 }
 
+func TestCoalescerFinishesOneEntryAndRefusesWhatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		c := newCoalescer(1<<20, 1<<20, time.Now, noLimit, func(data []byte) ([]any, error) {
+			<-release
+			return echo(data)
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		go c.run(ctx)
+		answers := [2]chan error{make(chan error, 1), make(chan error, 1)}
+		for _, answer := range answers {
+			go func() { _, err := c.propose(t.Context(), Events, []byte("x")); answer <- err }()
+			synctest.Wait()
+		}
+		stop()
+		close(release)
+		if err := <-answers[0]; err != nil {
+			t.Errorf("the entry in flight: %v", err)
+		}
+		if err := <-answers[1]; !errors.Is(err, ErrClosed) {
+			t.Errorf("what waited: %v", err)
+		}
+		<-c.stopped
+	})
+}
+
 func TestLogTimeNeverGoesBack(t *testing.T) {
 	now := time.UnixMicro(5_000)
 	var times []int64

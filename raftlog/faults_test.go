@@ -373,6 +373,56 @@ func TestCloseUnderLoad(t *testing.T) {
 	}
 }
 
+// The log's clock goes on from the last entry after a restart, whatever the
+// machine's clock says.
+func TestLogTimeSurvivesARestart(t *testing.T) {
+	fsys := memfs.New(0)
+	clock := &handClock{now: time.Unix(1e9, 0)}
+	last := int64(0)
+	for round := range 3 {
+		g, _ := openGroup(t, "/g", func(o *Options) { o.FS, o.Clock = fsys, clock })
+		propose(t, g, "x")
+		e, err := g.ReadEntry(g.Applied())
+		if err != nil || e.Time < last || e.Time == 0 {
+			t.Errorf("log time %d after %d, %v", e.Time, last, err)
+		}
+		last = e.Time
+		if round == 1 { // by the log at the first restart, by a snapshot at the second
+			if err := g.Snapshot(); err != nil {
+				t.Error(err)
+			}
+		}
+		closeGroup(t, g)
+		clock.add(-time.Hour)
+	}
+}
+
+// A segment whose index is damaged is not dropped before one that follows it.
+func TestTrimKeepsWhatItCannotJudge(t *testing.T) {
+	fsys, infos := filled(t)
+	flip(t, fsys, infos[0].Path, -100) // the footer
+	reopen(t, fsys, func(g *Group, _ *counter) {
+		if !g.Segments()[0].Damaged {
+			t.Fatal("the index is not damaged")
+		}
+		if list, err := g.snapshots.List(); err != nil || len(list) != 2 || list[0].Index > list[1].Index {
+			t.Errorf("a member that lags would get %v, %v", list, err)
+		}
+		trim := func(keepFrom uint64) uint64 {
+			if err := g.Trim(func(s segment.Info) bool { return s.First >= keepFrom }); err != nil {
+				t.Error(err)
+			}
+			return g.Segments()[0].First
+		}
+		if first := trim(infos[1].First); first != 1 {
+			t.Errorf("the log begins with %d: nothing was to go", first)
+		}
+		if first := trim(infos[2].First); first != infos[2].First {
+			t.Errorf("the log begins with %d, want %d", first, infos[2].First)
+		}
+	})
+}
+
 func TestSnapshotsGoByBytes(t *testing.T) {
 	fsys := memfs.New(0)
 	g, _ := openGroup(t, "/g", func(o *Options) { o.FS, o.SnapshotBytes, o.Snapshots = fsys, 100_000, 100 })

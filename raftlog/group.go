@@ -267,7 +267,8 @@ func (g *Group) Free() (uint64, error) {
 	return free, err
 }
 
-// Trim drops the oldest segments for as long as keep returns false. Segments
+// Trim drops the oldest segments for as long as keep returns false. It is not
+// asked about one whose index is damaged, which goes with the next. Segments
 // that the newest snapshot does not cover are always kept; snapshots older than
 // what remains of the log go with it.
 func (g *Group) Trim(keep func(segment.Info) bool) error {
@@ -277,7 +278,10 @@ func (g *Group) Trim(keep func(segment.Info) bool) error {
 	}
 	var last uint64
 	for _, s := range g.log.Segments() {
-		if !s.Sealed || s.Last > newest || s.Last > g.log.Indexed() || keep(s) {
+		if s.Damaged && s.Sealed && s.Last <= newest {
+			continue // what it holds is not known: it goes with one that follows
+		}
+		if !s.Sealed || s.Last > newest || keep(s) {
 			break
 		}
 		last = s.Last

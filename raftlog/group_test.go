@@ -219,6 +219,13 @@ func TestTrimDropsSegmentsBelowTheNewestSnapshotOnly(t *testing.T) {
 		propose(t, g, command(i))
 	}
 	checkGroup(t, g, int(first), 260)
+	newest, _ := g.snapshots.Newest()
+	if err := g.Trim(nothing); err != nil {
+		t.Fatal(err)
+	}
+	if s := g.Segments(); s[0].First > newest+1 || len(s) < 3 {
+		t.Errorf("the log begins with %d, the newest snapshot is of %d", s[0].First, newest)
+	}
 }
 
 func FuzzSnapshotHeader(f *testing.F) {

@@ -52,9 +52,6 @@ func (f *fsm) Apply(l *raft.Log) any {
 	}
 	e := &Entry{Index: l.Index, Term: l.Term, Time: t, Commands: commands}
 	results := f.machine.Apply(e)
-	for i := f.applied.Load() + 1; i < l.Index; i++ {
-		f.store.AddRows(i, nil) // raft's own entries hold no offsets
-	}
 	f.store.AddRows(l.Index, e.rows)
 	f.applied.Store(l.Index)
 	f.lastTime = t

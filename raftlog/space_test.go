@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
+
+	"github.com/leat-dev/leat/raftlog/segment"
 	"github.com/leat-dev/leat/raftlog/vfs"
 	"github.com/leat-dev/leat/raftlog/vfs/memfs"
 )
@@ -117,6 +120,31 @@ func TestDiskThatIsFullBelowTheFloor(t *testing.T) {
 		t.Errorf("offset %d, want %d", got, n+1)
 	}
 	checkGroup(t, g, 0, n+2)
+}
+
+// An append of raft's own that meets a full disk has written nothing, and does
+// not end the process.
+func TestAppendWithoutRoomIsNoFailure(t *testing.T) {
+	fsys := memfs.New(0)
+	store, err := segment.Open(segment.Options{FS: fsys, Dir: "/log", SegmentBytes: 16 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	fatal := 0
+	s := &logStore{Store: store, limit: 1 << 40, fatal: func(error) { fatal++ }}
+	for next := uint64(1); err == nil; next++ {
+		if next == 2 {
+			fsys.SetCapacity(1)
+		}
+		err = s.StoreLog(&raft.Log{Index: next, Term: 1, Data: make([]byte, 5000)})
+	}
+	if !errors.Is(err, segment.ErrFull) || fatal > 0 {
+		t.Errorf("%v, fatal: %d", err, fatal)
+	}
+	if err := s.StoreLog(&raft.Log{Index: 99}); err == nil || fatal != 1 {
+		t.Errorf("a gap in raft's indexes: %v, fatal: %d", err, fatal)
+	}
 }
 
 func TestCommandThatIsTooLargeIsRefused(t *testing.T) {

@@ -268,7 +268,7 @@ func TestLargestEntryFits(t *testing.T) {
 
 func TestSteadyLogWritesItsDroppedSegmentsAgain(t *testing.T) {
 	fsys := memfs.New(0)
-	s := openLog(t, fsys)
+	s := loadLog(t, fsys)
 	generations := map[uint64]bool{}
 	last, files := uint64(0), 0
 	for round := range 8 {

@@ -27,5 +27,6 @@ type Info struct {
 	First, Last uint64 // raft indexes; Last is 0 while empty
 	Bytes       int64  // bytes on disk
 	Sealed      bool
+	Damaged     bool      // the index does not read back: there are no Summaries
 	Summaries   []Summary // sorted by key and kind; of rows known so far
 }

@@ -330,7 +330,7 @@ func (s *Store) Segments() []Info {
 	defer s.mu.RUnlock()
 	out := make([]Info, len(s.segments))
 	for i, g := range s.segments {
-		out[i] = Info{Path: g.path, First: g.first, Last: g.last, Bytes: g.size, Sealed: g.sealed}
+		out[i] = Info{Path: g.path, First: g.first, Last: g.last, Bytes: g.size, Sealed: g.sealed, Damaged: g.damaged != nil}
 		if g.last < g.first {
 			out[i].Last = 0
 		}
