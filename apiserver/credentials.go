@@ -72,24 +72,34 @@ func (c *credentials) renew() error {
 	return nil
 }
 
+// renewRetry is the wait after a renewal that failed. It is no reason to end a
+// server: a third of the certificates' time is left.
+const renewRetry = time.Hour
+
 // run replaces the certificates in time, until ctx ends; renewed is called
-// after each time.
-func (c *credentials) run(ctx context.Context, after func(time.Duration) <-chan time.Time, renewed func() error) error {
+// after each time, failed when that or the renewal fails.
+func (c *credentials) run(ctx context.Context, after func(time.Duration) <-chan time.Time, renewed func() error, failed func(error)) {
+	c.mu.Lock()
+	wait := c.server.renewAt.Sub(c.now())
+	c.mu.Unlock()
 	for {
-		c.mu.Lock()
-		wait := c.server.renewAt.Sub(c.now())
-		c.mu.Unlock()
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-after(wait):
 		}
-		if err := c.renew(); err != nil {
-			return err
+		err := c.renew()
+		if err == nil {
+			err = renewed()
 		}
-		if err := renewed(); err != nil {
-			return err
+		if err != nil {
+			failed(err)
+			wait = renewRetry
+			continue
 		}
+		c.mu.Lock()
+		wait = c.server.renewAt.Sub(c.now())
+		c.mu.Unlock()
 	}
 }
 

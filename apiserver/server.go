@@ -125,7 +125,9 @@ func (s *Server) run(ctx context.Context) error {
 
 	err = s.start(ctx, g)
 	if err == nil {
-		err = s.credentials.run(ctx, s.o.Clock.After, s.renewed)
+		s.credentials.run(ctx, s.o.Clock.After, s.renewed, func(err error) {
+			s.o.Logger.Warn("the certificates could not be renewed; it is tried again", "error", err)
+		})
 	}
 	stop(nil) // if nothing else has
 	draining, done := context.WithTimeout(context.WithoutCancel(ctx), s.o.ShutdownTimeout)
