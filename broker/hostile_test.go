@@ -244,9 +244,9 @@ func TestManyHeaderLinesAreRefused(t *testing.T) {
 			}
 			return fmt.Sprintf("name-%d: %0200d\r\n", i, i)
 		},
-		"names":           func(i int) string { return fmt.Sprintf("name-%d: value\r\n", i) },
-		"attributes":      func(i int) string { return fmt.Sprintf("ce-a%d: 1\r\n", i) },
-		"passed through":  func(i int) string { return fmt.Sprintf("knative-%d: 1\r\n", i) },
+		"names":          func(i int) string { return fmt.Sprintf("name-%d: value\r\n", i) },
+		"attributes":     func(i int) string { return fmt.Sprintf("ce-a%d: 1\r\n", i) },
+		"passed through": func(i int) string { return fmt.Sprintf("knative-%d: 1\r\n", i) },
 	} {
 		c, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
 		if err != nil {
