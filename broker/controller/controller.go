@@ -306,6 +306,10 @@ func (c *Controller) drop(ctx context.Context, k key) error {
 		c.o.Logger.Info("the last cursors of a deleted log are lost with it", "uid", k.name, "error", err)
 	}
 	if k.kind == "shelved" {
+		// Its owner may have come into its path meanwhile, and attached it in vain.
+		if ch, ok := c.o.Log.Get(k.name); ok && !c.o.Registry.isDoomed(k.name) {
+			c.o.Dispatcher.Attach(ch)
+		}
 		return nil
 	}
 	if err := c.o.Log.Drop(ctx, k.name); err != nil {

@@ -165,6 +165,7 @@ type fakeDispatcher struct {
 	targets  map[string]dispatcher.Target
 	told     int
 	status   map[string]dispatcher.Status
+	drain    time.Duration // what Detach takes
 }
 
 func newFakeDispatcher() *fakeDispatcher {
@@ -178,6 +179,7 @@ func (d *fakeDispatcher) Attach(ch channel.Channel) {
 }
 
 func (d *fakeDispatcher) Detach(_ context.Context, uid string) error {
+	time.Sleep(d.drain)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.attached, uid)

@@ -16,7 +16,7 @@ type Names interface {
 type Registry struct {
 	names Names
 	mu    sync.RWMutex
-	// doomed are the UIDs of logs that are about to be dropped.
+	// doomed are the UIDs of logs that are about to be dropped, or shelved.
 	doomed map[string]bool
 }
 
@@ -43,12 +43,16 @@ func (r *Registry) find(kind, namespace, name string) (channel.Channel, bool) {
 	if !ok {
 		return nil, false
 	}
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if r.doomed[ch.ID().UID] {
+	if r.isDoomed(ch.ID().UID) {
 		return nil, false
 	}
 	return ch, true
+}
+
+func (r *Registry) isDoomed(uid string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.doomed[uid]
 }
 
 func (r *Registry) doom(uid string) {
