@@ -35,6 +35,7 @@ fmt:
 docs: build ## generated pages
 	$(BIN) server settings > docs/settings.md
 	$(BIN) reference > docs/commands.md
+	$(BIN) server metrics > docs/metrics.md
 
 clean:
 	rm -rf bin

@@ -16,14 +16,50 @@ import (
 
 // refusal is an answer that is not 202.
 type refusal struct {
-	status int
-	reason string
+	status   int
+	reason   string
+	shortage string
 }
 
 func (r *refusal) Error() string { return r.reason }
 
 func refuse(status int, format string, args ...any) *refusal {
-	return &refusal{status, fmt.Sprintf(format, args...)}
+	return &refusal{status: status, reason: fmt.Sprintf(format, args...)}
+}
+
+// short says what a 503 is for.
+func (r *refusal) short(of string) *refusal {
+	r.shortage = of
+	return r
+}
+
+// What a 503 is for.
+const (
+	ShortageRequests = "requests"    // as many are being handled as may
+	ShortageMemory   = "body_memory" // the bodies at hand fill the memory there is for them
+	ShortageDisk     = "disk"        // free space is below the floor, or the log at its bound
+	ShortageQueue    = "queue"       // as many bytes wait for the disk as may
+	ShortageTime     = "time"        // it did not become durable in time, and may yet
+	ShortageLeader   = "leader"      // the log cannot be written here
+	ShortageOther    = "other"
+)
+
+// shortage is what a 503 is for.
+func shortage(err error) string {
+	var r *refusal
+	switch {
+	case errors.As(err, &r):
+		return r.shortage
+	case errors.Is(err, raftlog.ErrUnknownOutcome), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return ShortageTime
+	case errors.Is(err, raftlog.ErrDiskFull):
+		return ShortageDisk
+	case errors.Is(err, raftlog.ErrOverloaded):
+		return ShortageQueue
+	case errors.Is(err, raftlog.ErrNotLeader), errors.Is(err, raftlog.ErrClosed):
+		return ShortageLeader
+	}
+	return ShortageOther
 }
 
 // Problem is the body of a refusal, as JSON.
@@ -49,9 +85,12 @@ type EventProblem struct {
 const maxProblems = 100
 
 // answer sends a refusal, with its reason.
-func (i *Ingress) answer(w http.ResponseWriter, t target, err error) {
+func (i *Ingress) answer(w http.ResponseWriter, err error, served *Served) {
 	status, p := explain(err)
-	i.o.Counted(t.namespace, t.name, status, 0)
+	served.Status = status
+	if status == http.StatusServiceUnavailable {
+		served.Shortage = shortage(err)
+	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	switch status {

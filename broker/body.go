@@ -85,7 +85,7 @@ func (b *bodies) grow(into *body, size int64) error {
 	}
 	if b.used.Add(size) > b.limit {
 		b.used.Add(-size)
-		return refuse(http.StatusServiceUnavailable, "the bodies of the requests at hand fill the %d bytes there are for them; send again later", b.limit)
+		return refuse(http.StatusServiceUnavailable, "the bodies of the requests at hand fill the %d bytes there are for them; send again later", b.limit).short(ShortageMemory)
 	}
 	switch size {
 	case smallBody:

@@ -271,9 +271,9 @@ func TestManyHeaderLinesAreRefused(t *testing.T) {
 
 // TestPeerThatLeaves: its request ends with it, and does not wait on.
 func TestPeerThatLeaves(t *testing.T) {
-	i := NewIngress(IngressOptions{Resolver: newFakes(), Counted: func(_, _ string, status, _ int) {
-		if status != http.StatusServiceUnavailable {
-			t.Errorf("counted as %d", status)
+	i := NewIngress(IngressOptions{Resolver: newFakes(), Counted: func(s Served) {
+		if s.Status != http.StatusServiceUnavailable || s.Shortage != ShortageTime {
+			t.Errorf("counted as %d, %s", s.Status, s.Shortage)
 		}
 	}})
 	f := i.o.Resolver.(*fakes)

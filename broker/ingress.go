@@ -66,9 +66,22 @@ type IngressOptions struct {
 	AppendTimeout time.Duration
 	// Now is the clock; time.Now when nil.
 	Now func() time.Time
-	// Counted is told of each request; namespace and name are empty where the
-	// path names nothing that exists.
-	Counted func(namespace, name string, status, events int)
+	// Counted is told of each request.
+	Counted func(Served)
+}
+
+// Served is a request that was answered.
+type Served struct {
+	// Kind ("Broker" or "Channel"), Namespace and Name are empty where the path
+	// names nothing that exists, or nothing that the sender may know of.
+	Kind, Namespace, Name string
+	Status                int
+	// Events that were accepted, and the bytes of the body, as far as it was read.
+	Events, Bytes int
+	Took          time.Duration
+	// Shortage says what a 503 was for, in one word; one of the Shortage
+	// constants.
+	Shortage string
 }
 
 // Ingress serves /NAMESPACE/BROKER and /channels/NAMESPACE/NAME.
@@ -91,7 +104,7 @@ func NewIngress(o IngressOptions) *Ingress {
 		o.Now = time.Now
 	}
 	if o.Counted == nil {
-		o.Counted = func(string, string, int, int) {}
+		o.Counted = func(Served) {}
 	}
 	i := &Ingress{o: o, requests: semaphore.NewWeighted(o.MaxRequests)}
 	i.bodies.init(o.MaxBodyMemory)
@@ -113,32 +126,43 @@ type target struct {
 
 // ServeHTTP implements http.Handler.
 func (i *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	served := Served{Status: http.StatusAccepted}
+	if err := i.serve(w, r, &served); err != nil {
+		i.answer(w, err, &served)
+	} else {
+		w.WriteHeader(served.Status)
+	}
+	served.Took = time.Since(began)
+	i.o.Counted(served)
+}
+
+// serve does what a request asks for, and notes what it was.
+func (i *Ingress) serve(w http.ResponseWriter, r *http.Request, served *Served) error {
 	if !i.requests.TryAcquire(1) {
-		i.answer(w, target{}, refuse(http.StatusServiceUnavailable, "%d requests are being handled already, which is the limit; send again later", i.o.MaxRequests))
-		return
+		return refuse(http.StatusServiceUnavailable, "%d requests are being handled already, which is the limit; send again later", i.o.MaxRequests).short(ShortageRequests)
 	}
 	defer i.requests.Release(1)
 	t, err := i.target(r)
-	events := 0
-	if err == nil {
-		switch r.Method {
-		case http.MethodPost:
-			events, err = i.accept(r, t)
-		case http.MethodOptions:
-			i.options(w, r)
-			i.o.Counted(t.namespace, t.name, http.StatusOK, 0)
-			return
-		default:
-			err = refuse(http.StatusMethodNotAllowed, "method %s is not allowed: send events with POST", r.Method)
-		}
-	}
 	if err != nil {
-		i.answer(w, t, err)
-		return
+		return err
 	}
-	i.o.Counted(t.namespace, t.name, http.StatusAccepted, events)
-	w.WriteHeader(http.StatusAccepted)
+	if t.channel != nil {
+		served.Kind, served.Namespace, served.Name = kinds[t.kind], t.namespace, t.name
+	}
+	switch r.Method {
+	case http.MethodPost:
+		return i.accept(r, t, served)
+	case http.MethodOptions:
+		i.options(w, r)
+		served.Status = http.StatusOK
+		return nil
+	}
+	return refuse(http.StatusMethodNotAllowed, "method %s is not allowed: send events with POST", r.Method)
 }
+
+// kinds are what the two forms of a path name.
+var kinds = map[string]string{"broker": "Broker", "channel": "Channel"}
 
 const allow = "POST, OPTIONS"
 
@@ -188,33 +212,38 @@ func (i *Ingress) options(w http.ResponseWriter, r *http.Request) {
 		rate = strconv.Itoa(i.o.WebHookRate)
 	}
 	h.Set("WebHook-Allowed-Rate", rate)
-	w.WriteHeader(http.StatusOK)
 }
 
-// accept reads a request and appends its events. It returns how many they are.
-func (i *Ingress) accept(r *http.Request, t target) (int, error) {
+// accept reads a request and appends its events.
+func (i *Ingress) accept(r *http.Request, t target, served *Served) error {
 	if err := i.checkHeaders(r.Header); err != nil {
-		return 0, err
+		return err
 	}
 	limit, err := i.bodyLimit(r)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	var b body
 	defer i.bodies.release(&b)
-	if err := i.bodies.read(&b, r.Body, r.ContentLength, limit); err != nil {
-		return 0, err
+	err = i.bodies.read(&b, r.Body, r.ContentLength, limit)
+	served.Bytes = len(b.bytes)
+	if err != nil {
+		return err
 	}
 	events, _, err := event.FromMessage(requestHeaders(r.Header), b.bytes, i.o.Limits)
 	if err != nil || len(events) == 0 {
-		return 0, err
+		return err
 	}
 	if err := i.stamp(events, t, r.Header); err != nil {
-		return 0, err
+		return err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), i.o.AppendTimeout)
 	defer cancel()
-	return len(events), t.channel.Append(ctx, events)
+	if err := t.channel.Append(ctx, events); err != nil {
+		return err
+	}
+	served.Events = len(events)
+	return nil
 }
 
 // checkHeaders refuses what no event can be read under.

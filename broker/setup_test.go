@@ -120,9 +120,9 @@ func newWorld(t *testing.T, change ...func(*IngressOptions)) *world {
 	o := IngressOptions{
 		Resolver: w.fakes,
 		Now:      func() time.Time { return now },
-		Counted: func(namespace, name string, status, events int) {
+		Counted: func(s Served) {
 			select {
-			case w.counted <- count{namespace, name, status, events}:
+			case w.counted <- count{s.Namespace, s.Name, s.Status, s.Events}:
 			default: // more than any test looks at
 			}
 		},

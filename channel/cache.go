@@ -12,6 +12,7 @@ import (
 // ask for at once is read once.
 type runCache struct {
 	limit int64
+	reads readStats
 
 	mu    sync.Mutex
 	bytes int64
@@ -39,6 +40,7 @@ func (c *runCache) get(row raftlog.Row, load func() (*run, int64, error)) (*run,
 	if e := c.runs[k]; e != nil {
 		c.order.MoveToFront(e)
 		c.mu.Unlock()
+		c.reads.hits.Add(1)
 		found := e.Value.(*cached)
 		<-found.ready // its loader returns: a read of the log is bounded
 		return found.run, found.err
@@ -50,6 +52,7 @@ func (c *runCache) get(row raftlog.Row, load func() (*run, int64, error)) (*run,
 	element := c.order.PushFront(mine)
 	c.runs[k] = element
 	c.mu.Unlock()
+	c.reads.misses.Add(1)
 
 	var bytes int64
 	mine.run, bytes, mine.err = load()

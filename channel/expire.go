@@ -41,8 +41,16 @@ func (s *Shard) moveFloor(ctx context.Context, t store, to uint64, reason string
 func (s *Shard) proposeFloor(ctx context.Context, t store, floor uint64, outcomes []Outcome) error {
 	cmd := floorCommand{key: t.key, partition: t.p.key, floor: floor, outcomes: outcomes}
 	_, err := s.propose(ctx, raftlog.Control, cmd.encode())
-	if err != nil && !errors.Is(err, ErrNotFound) { // dropped meanwhile
+	switch {
+	case errors.Is(err, ErrNotFound): // dropped meanwhile
+		return nil
+	case err != nil:
 		return fmt.Errorf("move the floor of %v to %d: %w", t.p, floor, err)
+	}
+	if s.o.Expired != nil {
+		for _, o := range outcomes {
+			s.o.Expired(t.p.ch.ident, o.UID, t.l != nil, o.Count)
+		}
 	}
 	return nil
 }

@@ -18,6 +18,9 @@ type Log struct {
 // NewLog makes a log of a shard that has been bound to its group.
 func NewLog(s *Shard) *Log { return &Log{shard: s} }
 
+// ReadStats are those of all reads since the start.
+func (l *Log) ReadStats() ReadStats { return l.shard.readStats() }
+
 // Ensure makes a channel or brings its configuration up to date; nothing is
 // written where it is. An error says what cannot be changed.
 func (l *Log) Ensure(ctx context.Context, id ID, c Config) (Channel, error) {

@@ -58,6 +58,11 @@ type Options struct {
 	// MaxPartitions bounds the partitions of one channel (64).
 	MaxPartitions int
 
+	// Expired, unless nil, is told of what retention passed undelivered, once
+	// that is durable: events of a subscription, or its dead letters. It must not
+	// block.
+	Expired func(channel ID, uid string, deadLetters bool, count uint32)
+
 	// Compile makes a canonical filter a predicate, to count what expires
 	// unseen. Nil: as package filter does.
 	Compile func(canonical []byte, engine int) (func(*event.Event) bool, error)

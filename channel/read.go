@@ -66,7 +66,10 @@ func (p *raftPartition) Read(ctx context.Context, offset uint64, limit, maxBytes
 			break
 		}
 		next, inMemory, err := p.readTail(&b, offset)
-		if !inMemory && err == nil {
+		if inMemory {
+			p.ch.shard.tailReads.hits.Add(1)
+		} else if err == nil {
+			p.ch.shard.tailReads.misses.Add(1)
 			next, err = p.readDisk(&b, offset)
 		}
 		if err != nil {

@@ -25,6 +25,7 @@ type Shard struct {
 	buffers   sync.Pool // of *[]byte, for appends in the making
 	retention retention
 	overDisk  atomic.Bool // appends are refused: the log exceeds MaxDisk
+	tailReads readStats
 
 	// lastTime is the log's clock.
 	lastTime atomic.Int64
@@ -62,6 +63,20 @@ func NewShard(o Options) *Shard {
 	s.tail.limit = s.o.TailBytes
 	s.reset()
 	return s
+}
+
+// readStats counts where reads found what they asked for.
+type readStats struct{ hits, misses atomic.Uint64 }
+
+// ReadStats are how often reads found events in memory: the recent ones in the
+// tail, and the older ones, that the tail has not, in the cache.
+type ReadStats struct{ TailHits, TailMisses, CacheHits, CacheMisses uint64 }
+
+func (s *Shard) readStats() ReadStats {
+	return ReadStats{
+		TailHits: s.tailReads.hits.Load(), TailMisses: s.tailReads.misses.Load(),
+		CacheHits: s.cache.reads.hits.Load(), CacheMisses: s.cache.reads.misses.Load(),
+	}
 }
 
 // Bind gives the shard its group, opened with the shard as its machine.

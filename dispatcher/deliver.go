@@ -109,7 +109,7 @@ func (s *sub) payload(ctx context.Context, it *item, t *Target) (*event.Event, b
 func (s *sub) trySubscriber(ctx context.Context, t *Target, it *item, ev *event.Event) ([]channel.DeadLetter, *failure) {
 	it.tries++
 	span := spanOf(ev)
-	res, f := s.send(ctx, t, "subscriber", &Request{
+	res, f := s.send(ctx, t, "subscriber", int(it.tries), &Request{
 		URL: t.URL, Event: outgoing(ev), Namespace: t.Namespace, Trace: span, WantReply: true,
 	})
 	if f != nil {
@@ -129,7 +129,7 @@ func (s *sub) trySubscriber(ctx context.Context, t *Target, it *item, ev *event.
 }
 
 // send makes one request and turns what comes of it into a failure or not.
-func (s *sub) send(ctx context.Context, t *Target, to string, r *Request) (Response, *failure) {
+func (s *sub) send(ctx context.Context, t *Target, to string, number int, r *Request) (Response, *failure) {
 	ctx, cancel := context.WithTimeout(ctx, t.Delivery.timeout())
 	defer cancel()
 	began := time.Now()
@@ -138,16 +138,17 @@ func (s *sub) send(ctx context.Context, t *Target, to string, r *Request) (Respo
 	if err != nil {
 		code = -1
 	}
+	var denied *DeniedError
+	errors.As(err, &denied)
 	if h := s.r.d.o.Hooks.Attempt; h != nil {
-		h(t, to, code, time.Since(began))
+		h(t, Attempt{To: to, Number: number, Code: code, Denied: denied != nil, Took: time.Since(began)})
 	}
 	if err == nil && code >= 200 && code < 300 {
 		return res, nil
 	}
 	f := &failure{code: code, dest: redact(r.URL)}
 	if err != nil {
-		var denied *DeniedError
-		f.denied = errors.As(err, &denied)
+		f.denied = denied != nil
 		f.final = f.denied
 		f.reason = fmt.Sprintf("%s %s: %v", to, f.dest, err)
 		return res, f
@@ -205,7 +206,7 @@ func (s *sub) deliverDead(ctx context.Context, t *Target, it *item, ev *event.Ev
 	reason := cause.reason
 	if t.DeadLetterURL != "" {
 		it.dlTries++
-		_, f := s.send(ctx, t, "dead-letter", &Request{
+		_, f := s.send(ctx, t, "dead-letter", int(it.dlTries), &Request{
 			URL: t.DeadLetterURL, Event: deadLetter(ev, cause), Namespace: t.Namespace, Trace: spanOf(ev),
 		})
 		switch {

@@ -154,9 +154,8 @@ type Hooks struct {
 	// Delivered is called once for each delivery that ended, with the number
 	// of attempts made and the time since the event was appended.
 	Delivered func(t *Target, r Result, attempts int, age time.Duration)
-	// Attempt is called for each request: to is "subscriber", "reply" or
-	// "dead-letter", code the status, -1 where there was no answer.
-	Attempt func(t *Target, to string, code int, took time.Duration)
+	// Attempt is called for each request.
+	Attempt func(t *Target, a Attempt)
 	// Reply is called for each event that a subscriber answered with; result
 	// is "accepted", "refused", "failed" or "dropped" (nobody wants it, or it
 	// was no event).
@@ -166,4 +165,18 @@ type Hooks struct {
 	FilterError func(uid string, t *Target)
 	// Commit is called for each commit, with how long it took.
 	Commit func(c ID, partition int, took time.Duration, err error)
+}
+
+// Attempt is one request, as counted.
+type Attempt struct {
+	// To is what it went to: "subscriber", "reply" or "dead-letter".
+	To string
+	// Number counts the requests there for one event, from 1; after a restart it
+	// may begin again.
+	Number int
+	// Code is the status answered, -1 where there was no answer.
+	Code int
+	// Denied: nothing was asked, because the destination is not allowed.
+	Denied bool
+	Took   time.Duration
 }

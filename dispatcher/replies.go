@@ -57,7 +57,7 @@ func (s *sub) refusedReply(it *item, reply *event.Event, why *RefusedError) chan
 // subscriber is not to be called twice for its sake.
 func (s *sub) sendReply(ctx context.Context, t *Target, it *item, ev, reply *event.Event) (*RefusedError, *failure) {
 	for n := 0; ; n++ {
-		refused, f := s.tryReply(ctx, t, it, ev, reply)
+		refused, f := s.tryReply(ctx, t, it, n+1, ev, reply)
 		if f == nil {
 			return refused, nil
 		}
@@ -82,9 +82,9 @@ func (s *sub) sendReply(ctx context.Context, t *Target, it *item, ev, reply *eve
 	}
 }
 
-func (s *sub) tryReply(ctx context.Context, t *Target, it *item, ev, reply *event.Event) (*RefusedError, *failure) {
+func (s *sub) tryReply(ctx context.Context, t *Target, it *item, number int, ev, reply *event.Event) (*RefusedError, *failure) {
 	if t.Reply == nil {
-		_, f := s.send(ctx, t, "reply", &Request{URL: t.ReplyURL, Event: outgoing(reply), Namespace: t.Namespace, Trace: spanOf(reply)})
+		_, f := s.send(ctx, t, "reply", number, &Request{URL: t.ReplyURL, Event: outgoing(reply), Namespace: t.Namespace, Trace: spanOf(reply)})
 		return nil, f
 	}
 	rctx, cancel := context.WithTimeout(ctx, t.Delivery.timeout())

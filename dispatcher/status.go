@@ -3,7 +3,11 @@ package dispatcher
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/leat-dev/leat/channel"
+	"github.com/leat-dev/leat/filter"
 )
 
 // Status says how a subscription is doing, and whether it is known in any
@@ -25,12 +29,59 @@ func (d *Dispatcher) Status(uid string) (Status, bool) {
 	return st, len(subs) > 0
 }
 
+// Targets are the targets of all subscriptions, by UID. They must not be
+// modified.
+func (d *Dispatcher) Targets() []*Target {
+	d.mu.Lock()
+	all := make([]*Target, 0, len(d.targets))
+	for _, tg := range d.targets {
+		if t := tg.get(); t != nil {
+			all = append(all, t)
+		}
+	}
+	d.mu.Unlock()
+	slices.SortFunc(all, func(a, b *Target) int { return strings.Compare(a.UID, b.UID) })
+	return all
+}
+
+// Target is where a subscription's events go; nil where nobody has said so.
+func (d *Dispatcher) Target(uid string) *Target {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if tg := d.targets[uid]; tg != nil {
+		return tg.get()
+	}
+	return nil
+}
+
+// Filters says what the filters of a channel's subscriptions cost, over all
+// partitions.
+func (d *Dispatcher) Filters(uid string) filter.Stats {
+	d.mu.Lock()
+	runners := slices.Clone(d.runners[uid])
+	d.mu.Unlock()
+	var sum filter.Stats
+	for _, r := range runners {
+		st := r.matcher.Stats()
+		// Each partition has all of the filters.
+		sum.Filters, sum.Unindexed = max(sum.Filters, st.Filters), max(sum.Unindexed, st.Unindexed)
+		sum.Events += st.Events
+		sum.Candidates += st.Candidates
+		sum.Matches += st.Matches
+	}
+	return sum
+}
+
 // addTo adds what one partition knows.
 func (s *sub) addTo(st *Status, many bool) {
 	_, end := s.r.p.Bounds()
 	scan := s.r.horizon.Load()
 	commitErr := s.r.commits.lastError()
 	t := s.target.get()
+	if h, ok := s.r.p.(channel.History); ok {
+		floor, end := h.DeadLetterBounds(s.uid)
+		st.DeadLetters += end - floor
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := scan

@@ -108,6 +108,8 @@ type Status struct {
 	// cursor is on its way to disk; Waiting ones wait for their next attempt,
 	// Blocked ones for an event of their key.
 	InFlight, Uncommitted, Waiting, Blocked int
+	// DeadLetters are kept in its dead letter log.
+	DeadLetters uint64
 	// Detached: in some partition it reads from a position of its own.
 	Detached bool
 	// Paused: in some partition nothing new is looked at until something

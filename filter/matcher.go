@@ -1,6 +1,9 @@
 package filter
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // Matcher finds which of many filters an event matches. It files each filter
 // under what must hold for it to match and, for an event, runs only those
@@ -21,6 +24,27 @@ type Matcher struct {
 	// hold at once; free are numbers that can be used again.
 	slots int
 	free  []int
+
+	stats struct{ events, candidates, matches atomic.Uint64 }
+}
+
+// Stats say what the matcher holds and has done.
+type Stats struct {
+	// Filters there are, and of these how many run on every event, because there
+	// is nothing to file them under.
+	Filters, Unindexed int
+	// Events that were matched, the filters that ran on them, and the matches.
+	Events, Candidates, Matches uint64
+}
+
+// Stats are those of this moment.
+func (m *Matcher) Stats() Stats {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return Stats{
+		Filters: len(m.entries), Unindexed: len(m.residual.places),
+		Events: m.stats.events.Load(), Candidates: m.stats.candidates.Load(), Matches: m.stats.matches.Load(),
+	}
 }
 
 type entry struct {
@@ -176,15 +200,21 @@ func (m *Matcher) Match(v *View, dst []uint32, onError func(id uint32, err error
 	if len(v.ran) < m.slots {
 		v.ran = make([]uint64, m.slots+m.slots/4)
 	}
+	before, ran := len(dst), len(m.residual.places)
 	for _, p := range m.everything.places {
 		dst = append(dst, p.entry.id)
 	}
 	v.buckets = m.index.collect(v, v.buckets[:0])
 	for _, b := range v.buckets {
+		ran += len(b.places)
 		dst = b.match(v, dst, onError)
 	}
 	clear(v.buckets) // they may be gone from the index tomorrow
-	return m.residual.match(v, dst, onError)
+	dst = m.residual.match(v, dst, onError)
+	m.stats.events.Add(1)
+	m.stats.candidates.Add(uint64(ran))
+	m.stats.matches.Add(uint64(len(dst) - before))
+	return dst
 }
 
 func (b *bucket) match(v *View, dst []uint32, onError func(id uint32, err error)) []uint32 {

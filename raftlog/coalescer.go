@@ -38,6 +38,8 @@ type coalescer struct {
 	now        func() time.Time
 	maxEntry   int
 	maxPending int64
+	// entry, unless nil, is told of each entry.
+	entry func(commands, bytes int, err error)
 
 	mu       sync.Mutex
 	queue    []*batch // the last one takes more; those before are full
@@ -133,6 +135,9 @@ func (c *coalescer) run(ctx context.Context) {
 		b.results, b.err = c.commit(b.buf)
 		if b.err == nil && len(b.results) != b.n {
 			b.err = fmt.Errorf("log: apply returned %d results for %d commands", len(b.results), b.n)
+		}
+		if c.entry != nil {
+			c.entry(b.n, len(b.buf), b.err)
 		}
 		crowded = b.n > 1
 		c.release(b)

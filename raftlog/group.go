@@ -193,7 +193,11 @@ func (g *Group) Propose(ctx context.Context, class Class, cmd []byte) (any, erro
 	if most := g.log.MaxEntry() - entryHeaderSize - binary.MaxVarintLen32; int64(len(cmd)) > most {
 		return nil, fmt.Errorf("log %s: %w: %d bytes, at most %d", g.o.Name, ErrTooLarge, len(cmd), most)
 	}
+	began := time.Now()
 	r, err := g.coalescer.propose(ctx, class, cmd)
+	if h := g.o.Hooks.Proposed; h != nil {
+		h(class, time.Since(began), err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("log %s: %w", g.o.Name, err)
 	}
@@ -261,6 +265,9 @@ func (g *Group) Segments() []segment.Info { return g.log.Segments() }
 // Applied is the index of the last command entry that the machine has applied.
 func (g *Group) Applied() uint64 { return g.fsm.applied.Load() }
 
+// Size is how many segments the log has, and their bytes on disk.
+func (g *Group) Size() (segments int, bytes int64) { return g.log.Size() }
+
 // Free is the space, in bytes, that is left on the log's file system.
 func (g *Group) Free() (uint64, error) {
 	free, _, err := g.o.FS.Free(g.o.Dir)
@@ -324,7 +331,12 @@ func (g *Group) snapshotByBytes(ctx context.Context) {
 		case <-g.log.due:
 		}
 		written := g.log.written.Load()
-		if err := g.Snapshot(); err != nil {
+		began := time.Now()
+		err := g.Snapshot()
+		if h := g.o.Hooks.Snapshot; h != nil {
+			h(time.Since(began), err)
+		}
+		if err != nil {
 			// Tried again once as much has been written: a failing disk is not
 			// helped by haste, and the log stays whole meanwhile.
 			g.o.Logger.Error("snapshot failed", "group", g.o.Name, "error", err)

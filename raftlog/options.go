@@ -3,6 +3,7 @@ package raftlog
 import (
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -36,9 +37,27 @@ type Options struct {
 	// the two lies what outcomes, retention and resources may use. 256 and 64 MiB.
 	DiskFloor, DiskReserve uint64
 
+	// Hooks are told of what happens.
+	Hooks Hooks
+
 	// Fatal is called, once, when a write or sync of the log has failed: what is
 	// on disk is not known any more, so the process must end. It may return.
 	Fatal func(error)
+}
+
+// Hooks are called as things happen, on the goroutines that they happen on; they
+// must not block. Any of them may be nil.
+type Hooks struct {
+	// Proposed is called for each command, with the time until it was applied or
+	// refused.
+	Proposed func(class Class, took time.Duration, err error)
+	// Entry is called for each entry that was proposed, with the commands that
+	// were packed into it and its size.
+	Entry func(commands, bytes int, err error)
+	// Synced is called for each write and sync of the log, with how long it took.
+	Synced func(took time.Duration)
+	// Snapshot is called for each snapshot that was taken for its bytes of log.
+	Snapshot func(took time.Duration, err error)
 }
 
 func (o Options) withDefaults() (Options, error) {

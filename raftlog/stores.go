@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -36,7 +37,7 @@ func (g *Group) openStores() error {
 	if err != nil {
 		return err
 	}
-	g.log = &logStore{Store: store, fatal: report, limit: g.o.SnapshotBytes, due: make(chan struct{}, 1)}
+	g.log = &logStore{Store: store, fatal: report, synced: g.o.Hooks.Synced, limit: g.o.SnapshotBytes, due: make(chan struct{}, 1)}
 	for _, cut := range store.Recovered() {
 		g.o.Logger.Warn("an interrupted write was cut off the log", "group", g.o.Name, "file", cut.File, "offset", cut.Offset, "entry", cut.Index)
 	}
@@ -55,6 +56,7 @@ func (g *Group) openStores() error {
 	}
 	g.space = &space{fs: fs, dir: dir, clock: g.o.Clock, floor: g.o.DiskFloor, reserve: g.o.DiskReserve, ready: store.Ready}
 	g.coalescer = newCoalescer(g.o.MaxEntryBytes, g.o.MaxPendingBytes, g.o.Clock.Now, g.space.check, g.commit)
+	g.coalescer.entry = g.o.Hooks.Entry
 	g.fsm = &fsm{machine: g.o.Machine, store: store, observe: g.coalescer.observeTime, fatal: report}
 	return nil
 }
@@ -97,7 +99,8 @@ func (g *Group) checkPieces() error {
 // good: raft would only step down and try again.
 type logStore struct {
 	*segment.Store
-	fatal func(error)
+	fatal  func(error)
+	synced func(time.Duration) // nil: nobody asks
 
 	written atomic.Int64 // bytes since the last snapshot
 	limit   int64
@@ -119,11 +122,15 @@ func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{
 
 // StoreLogs implements raft.LogStore.
 func (s *logStore) StoreLogs(logs []*raft.Log) error {
+	began := time.Now()
 	if err := s.Store.StoreLogs(logs); err != nil {
 		if !errors.Is(err, segment.ErrFull) { // which passes, and has written nothing
 			s.fatal(fmt.Errorf("write the log: %w", err))
 		}
 		return err
+	}
+	if s.synced != nil {
+		s.synced(time.Since(began))
 	}
 	var n int64
 	for _, l := range logs {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/leat-dev/leat/apiserver"
 	"github.com/leat-dev/leat/cmd/leat/server"
+	"github.com/leat-dev/leat/cmd/leat/server/metrics"
 	"github.com/leat-dev/leat/cmd/leat/settings"
 )
 
@@ -42,6 +43,12 @@ Each setting is a flag, a key of the configuration file, and a LEAT_ variable.`,
 			new(settings.Server).Declare(f)
 			return settings.WriteReference(c.OutOrStdout(), f)
 		},
+	})
+	c.AddCommand(&cobra.Command{
+		Use:   "metrics",
+		Short: "Print the reference page of the metrics",
+		Args:  usage(cobra.NoArgs),
+		RunE:  func(c *cobra.Command, _ []string) error { return metrics.WriteReference(c.OutOrStdout()) },
 	})
 	return c
 }

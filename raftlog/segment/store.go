@@ -324,6 +324,16 @@ func (s *Store) Room() int64 {
 	return max(0, room)
 }
 
+// Size is how many segments have or take entries, and their bytes on disk.
+func (s *Store) Size() (segments int, bytes int64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, g := range s.segments {
+		bytes += g.size
+	}
+	return len(s.segments), bytes
+}
+
 // Segments describes the segments that have or take entries, oldest first.
 func (s *Store) Segments() []Info {
 	s.mu.RLock()

@@ -19,6 +19,7 @@ import (
 	"github.com/leat-dev/leat/broker/controller"
 	"github.com/leat-dev/leat/broker/operations"
 	"github.com/leat-dev/leat/channel"
+	"github.com/leat-dev/leat/cmd/leat/server/metrics"
 	"github.com/leat-dev/leat/cmd/leat/settings"
 	"github.com/leat-dev/leat/dispatcher"
 	"github.com/leat-dev/leat/filter"
@@ -48,7 +49,7 @@ func run(ctx context.Context, name string, fail context.CancelCauseFunc, part fu
 	}
 }
 
-func startDispatcher(s settings.Server, l listeners, m *metrics, logger *slog.Logger, stops *stack) (*dispatcher.Dispatcher, error) {
+func startDispatcher(s settings.Server, l listeners, m *metrics.Metrics, logger *slog.Logger, stops *stack) (*dispatcher.Dispatcher, error) {
 	allowed, err := s.AllowedDestinations()
 	if err != nil {
 		return nil, err
@@ -63,13 +64,14 @@ func startDispatcher(s settings.Server, l listeners, m *metrics, logger *slog.Lo
 			DeniedAddrs: denied, AllowedPrefixes: allowed,
 		},
 		MaxRequests: s.MaxDeliveries, MaxRequestBytes: int64(s.MaxDeliveryBytes), MaxWaiting: s.MaxWaiting, Filter: filterLimits(s),
-		Hooks: m.dispatcherHooks(), Logger: logger,
+		Hooks: m.Deliveries(), Logger: logger,
 	})
 	stops.push("deliveries", d.Close)
+	m.ObserveDispatcher(d)
 	return d, nil
 }
 
-func ingressOptions(s settings.Server, r broker.Resolver, m *metrics) broker.IngressOptions {
+func ingressOptions(s settings.Server, r broker.Resolver, m *metrics.Metrics) broker.IngressOptions {
 	return broker.IngressOptions{
 		Resolver: r,
 		Limits: event.Limits{
@@ -78,7 +80,7 @@ func ingressOptions(s settings.Server, r broker.Resolver, m *metrics) broker.Ing
 		},
 		MaxBodyBytes: int64(s.MaxBatchBytes), MaxBodyMemory: int64(s.MaxBodyMemory), MaxRequests: int64(s.MaxRequests),
 		RetryAfter: s.RetryAfter, WebHookRate: s.WebHookRate, AppendTimeout: s.AppendTimeout,
-		Counted: m.counted,
+		Counted: m.Request,
 	}
 }
 
@@ -131,7 +133,7 @@ func startController(ctx context.Context, s settings.Server, l listeners, a *api
 }
 
 // startHTTP takes events, and answers for its health.
-func startHTTP(s settings.Server, l listeners, i *broker.Ingress, m *metrics, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) {
+func startHTTP(s settings.Server, l listeners, i *broker.Ingress, m *metrics.Metrics, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) {
 	o := broker.ServerOptions{
 		ReadHeaderTimeout: s.ReadHeaderTimeout, ReadTimeout: s.ReadTimeout, WriteTimeout: s.WriteTimeout, IdleTimeout: s.IdleTimeout,
 		MaxHeaderBytes: int(s.MaxHeaderBytes), MaxConns: s.MaxConns, Logger: logger,
@@ -156,15 +158,14 @@ func startHTTP(s settings.Server, l listeners, i *broker.Ingress, m *metrics, lo
 
 // httpHandler serves the HTTP port. A broker's path has two parts, so these
 // have none of them.
-func httpHandler(i *broker.Ingress, m *metrics) http.Handler {
-	scrape := m.handler()
+func httpHandler(i *broker.Ingress, m *metrics.Metrics) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/healthz", "/readyz": // nothing is served before the server is ready
 			w.Header().Set("Content-Type", "text/plain")
 			fmt.Fprint(w, "ok")
 		case "/metrics":
-			scrape.ServeHTTP(w, r)
+			m.ServeHTTP(w, r)
 		default:
 			i.ServeHTTP(w, r)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/leat-dev/leat/broker"
 	"github.com/leat-dev/leat/broker/controller"
 	"github.com/leat-dev/leat/channel"
+	"github.com/leat-dev/leat/cmd/leat/server/metrics"
 	"github.com/leat-dev/leat/cmd/leat/settings"
 	"github.com/leat-dev/leat/raftlog"
 	"github.com/leat-dev/leat/raftlog/kv"
@@ -57,15 +58,15 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 		err = errors.Join(err, stops.run(drain))
 	}()
 
-	meta, err := openMeta(ctx, s, logger, fatal, &stops)
+	m := metrics.New(metrics.Options{MaxSeries: s.MaxMetricSeries, Version: version})
+	meta, err := openMeta(ctx, s, m, logger, fatal, &stops)
 	if err != nil {
 		return err
 	}
-	log, err := openLog(ctx, s, logger, fatal, fail, &stops)
+	log, err := openLog(ctx, s, m, logger, fatal, fail, &stops)
 	if err != nil {
 		return err
 	}
-	m := newMetrics()
 	d, err := startDispatcher(s, listeners, m, logger, &stops)
 	if err != nil {
 		return err
@@ -168,45 +169,49 @@ func reachable(l net.Listener) string {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()).String()
 }
 
-func groupOptions(s settings.Server, name string, machine raftlog.Machine, logger *slog.Logger, fatal func(error)) raftlog.Options {
+func groupOptions(s settings.Server, name string, machine raftlog.Machine, m *metrics.Metrics, logger *slog.Logger, fatal func(error)) raftlog.Options {
 	return raftlog.Options{
 		Dir: filepath.Join(s.Data, "groups", name), Name: name, NodeID: s.Node, Machine: machine, Logger: logger, Fatal: fatal,
 		SegmentBytes: int64(s.SegmentBytes), SnapshotBytes: int64(s.SnapshotBytes),
 		MaxEntryBytes: int(s.MaxEntryBytes), MaxPendingBytes: int64(s.MaxPendingBytes),
 		DiskFloor: uint64(s.DiskFloor), DiskReserve: uint64(s.DiskReserve),
+		Hooks: m.Log(name),
 	}
 }
 
 // openMeta opens the group that holds the resources.
-func openMeta(ctx context.Context, s settings.Server, logger *slog.Logger, fatal func(error), stops *stack) (*kv.Store, error) {
+func openMeta(ctx context.Context, s settings.Server, m *metrics.Metrics, logger *slog.Logger, fatal func(error), stops *stack) (*kv.Store, error) {
 	store, err := kv.Open(kv.Options{Dir: filepath.Join(s.Data, "meta"), Logger: logger, HistoryEvents: uint64(s.ResourceHistoryCount), Fatal: fatal})
 	if err != nil {
 		return nil, err
 	}
 	stops.push("resources", func(context.Context) error { return store.Close() })
-	group, err := raftlog.Open(ctx, groupOptions(s, "meta", store, logger, fatal))
+	group, err := raftlog.Open(ctx, groupOptions(s, "meta", store, m, logger, fatal))
 	if err != nil {
 		return nil, err
 	}
 	stops.push("meta group", group.Close)
 	store.Bind(group)
+	m.ObserveGroup("meta", group)
 	return store, nil
 }
 
 // openLog opens the shard that holds the events.
-func openLog(ctx context.Context, s settings.Server, logger *slog.Logger, fatal func(error), fail context.CancelCauseFunc, stops *stack) (*channel.Log, error) {
+func openLog(ctx context.Context, s settings.Server, m *metrics.Metrics, logger *slog.Logger, fatal func(error), fail context.CancelCauseFunc, stops *stack) (*channel.Log, error) {
 	shard := channel.NewShard(channel.Options{
 		RetentionAge: s.RetentionAge, DeadLetterRetention: s.DeadLetterRetentionAge, DeadLetterBytes: int64(s.DeadLetterMaxBytes),
 		MaxDisk: int64(s.MaxDisk), RefuseOverMaxDisk: s.MaxDiskPolicy == "refuse",
-		TailBytes: int64(s.TailBytes), CacheBytes: int64(s.ReadCacheBytes), Logger: logger,
+		TailBytes: int64(s.TailBytes), CacheBytes: int64(s.ReadCacheBytes), Expired: m.Expired, Logger: logger,
 	})
-	group, err := raftlog.Open(ctx, groupOptions(s, "s0", shard, logger, fatal))
+	group, err := raftlog.Open(ctx, groupOptions(s, "s0", shard, m, logger, fatal))
 	if err != nil {
 		return nil, err
 	}
 	stops.push("shard s0", group.Close)
 	shard.Bind(group)
 	log := channel.NewLog(shard)
+	m.ObserveGroup("s0", group)
+	m.ObserveLog(log)
 	stops.push("retention", run(ctx, "retention", fail, log.Run))
 	return log, nil
 }

@@ -30,6 +30,7 @@ type Server struct {
 
 	LogFormat       string
 	LogLevel        string
+	MaxMetricSeries int
 	ShutdownTimeout time.Duration
 
 	RetentionAge           time.Duration
@@ -94,6 +95,7 @@ func (s *Server) declareServer(f *pflag.FlagSet) {
 	f.BoolVar(&s.InsecureNoAuth, "insecure-no-auth", false, "take events from anyone who reaches the address, also beyond loopback")
 	f.StringVar(&s.LogFormat, "log-format", "auto", "text, json, or auto: text on a terminal, json otherwise")
 	f.StringVar(&s.LogLevel, "log-level", "info", "debug, info, warn or error")
+	f.IntVar(&s.MaxMetricSeries, "max-metric-series", 10_000, "series of one metric; what would begin another is dropped and counted")
 	f.DurationVar(&s.ShutdownTimeout, "shutdown-timeout", 30*time.Second, "how long requests and deliveries in flight may take to finish on SIGTERM")
 	f.IntVar(&s.MaxAPIRequests, "max-api-requests", 400, "API reads at once; more get 429")
 	f.IntVar(&s.MaxAPIMutating, "max-api-mutating-requests", 200, "API writes at once; more get 429")
@@ -292,7 +294,7 @@ func (s *Server) validatePositive() (errs []error) {
 		{"max-deliveries", int64(s.MaxDeliveries)}, {"max-delivery-bytes", int64(s.MaxDeliveryBytes)}, {"max-waiting", int64(s.MaxWaiting)},
 		{"max-filter-conditions", int64(s.MaxFilterNodes)}, {"max-filter-steps", int64(s.MaxFilterSteps)}, {"max-filter-data-bytes", int64(s.MaxFilterDataBytes)},
 		{"max-api-requests", int64(s.MaxAPIRequests)}, {"max-api-mutating-requests", int64(s.MaxAPIMutating)},
-		{"resource-history", int64(s.ResourceHistoryCount)}, {"shutdown-timeout", int64(s.ShutdownTimeout)},
+		{"resource-history", int64(s.ResourceHistoryCount)}, {"shutdown-timeout", int64(s.ShutdownTimeout)}, {"max-metric-series", int64(s.MaxMetricSeries)},
 	} {
 		if v.value <= 0 {
 			errs = append(errs, fmt.Errorf("--%s must be more than 0", v.name))
