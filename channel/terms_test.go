@@ -80,7 +80,10 @@ func TestStartInThePast(t *testing.T) {
 	w.equal("started", terms[0].Started, version)
 	w.equal("cursor", p.Cursors(), map[string]Cursor{"offset": at(2)})
 	w.equal("both held", len(p.(History).TermsAt(5)), 3) // beginning, and offset twice
-	if err := ch.SetSubscriptions(w.ctx, 3, []Subscription{sub("x", from(Start{At: "noon"}))}); err == nil {
+	w.set(ch, 3, sub("offset", from(Start{At: "end"})))
+	w.commit(p, Commit{TermsVersion: version, Cursors: map[string]Cursor{"offset": {Low: 4, Next: 9}}})
+	w.equal("nothing is left of an earlier life", p.Cursors(), map[string]Cursor{})
+	if err := ch.SetSubscriptions(w.ctx, 4, []Subscription{sub("x", from(Start{At: "noon"}))}); err == nil {
 		t.Fatal("an unknown start is accepted")
 	}
 }

@@ -137,6 +137,7 @@ func TestFilterThatFailsBehindTheScan(t *testing.T) {
 		r := newRig(t, Options{Hooks: Hooks{FilterError: func(uid string, _ *Target) { counted <- uid }}})
 		defer r.end()
 		r.publish("x", 20)
+		synctest.Wait() // the scan has passed them
 		fails, well := byType("fails", ""), byType("well", "")
 		fails.Filter = filter.Spec{Filters: []filter.Node{{CESQL: "1 / (INT(id) - INT(id)) = 1"}}}.Canonical()
 		fails.Start.At, well.Start.At = "beginning", "beginning"

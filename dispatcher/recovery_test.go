@@ -329,6 +329,48 @@ func TestTermsHoldExactly(t *testing.T) {
 	})
 }
 
+// interposer does something once, as the scan is about to read.
+type interposer struct {
+	*handle
+	once func()
+}
+
+func (p *interposer) Partitions() []channel.Partition { return []channel.Partition{p} }
+
+func (p *interposer) Read(ctx context.Context, offset uint64, limit, maxBytes int) ([]channel.Stored, error) {
+	if f := p.once; f != nil {
+		p.once = nil
+		f()
+	}
+	return p.handle.Read(ctx, offset, limit, maxBytes)
+}
+
+// TestTermsThatBeginWhileTheScanReads: events that were appended meanwhile are
+// matched by the filters that hold for them.
+func TestTermsThatBeginWhileTheScanReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{T: t, store: newStore(t), f: newFakeSender()}
+		r.d = New(Options{Sender: r.f})
+		defer r.end()
+		r.subscribe(byType("a", "x"))
+		r.target("a")
+		r.target("b")
+		r.publish("x", 1)
+		r.d.Attach(&interposer{handle: r.open(), once: func() {
+			r.subscribe(byType("a", "y"), byType("b", "y"))
+			r.publish("x", 1)
+			r.publish("y", 3)
+		}})
+		time.Sleep(time.Minute)
+		if got := once(t, r.f.to("http://a")); !slices.Equal(got, []string{"0", "2", "3", "4"}) {
+			t.Errorf("a got %v", got)
+		}
+		if got := once(t, r.f.to("http://b")); !slices.Equal(got, []string{"2", "3", "4"}) {
+			t.Errorf("b got %v", got)
+		}
+	})
+}
+
 // TestDeletedAndMadeAgain: a subscription of the same UID that was started
 // anew has nothing of the earlier one.
 func TestDeletedAndMadeAgain(t *testing.T) {
