@@ -368,6 +368,9 @@ func TestCloseUnderLoad(t *testing.T) {
 	}
 	closeGroup(t, g)
 	wg.Wait()
+	if _, err := g.Propose(t.Context(), Events, []byte("x")); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
 	if n := int64(len(c.commands)); n < acked.Load() {
 		t.Errorf("%d commands applied, %d acknowledged", n, acked.Load())
 	}

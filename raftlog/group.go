@@ -208,7 +208,7 @@ func (g *Group) Propose(ctx context.Context, class Class, cmd []byte) (any, erro
 func (g *Group) commit(data []byte) ([]any, error) {
 	if g.log.Room() < int64(len(data))+raftMargin {
 		if err := g.log.Reserve(); err != nil {
-			return nil, asDiskFull(err)
+			return nil, refusal(err)
 		}
 	}
 	f := g.raft.Apply(data, 0)
@@ -217,7 +217,7 @@ func (g *Group) commit(data []byte) ([]any, error) {
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		return nil, ErrNotLeader
 	case errors.Is(err, segment.ErrFull):
-		return nil, asDiskFull(err)
+		return nil, refusal(err)
 	default:
 		return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 	}

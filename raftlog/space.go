@@ -42,7 +42,7 @@ func (s *space) check(class Class) error {
 	}
 	if class == Events {
 		if err := s.ready(); err != nil {
-			return asDiskFull(err)
+			return refusal(err)
 		}
 	}
 	return nil
@@ -66,10 +66,14 @@ func (s *space) current() (uint64, error) {
 // raftMargin is kept in the existing segments for raft's own entries.
 const raftMargin = 64 << 10
 
-// asDiskFull gives want of space the error that callers look for.
-func asDiskFull(err error) error {
-	if errors.Is(err, segment.ErrFull) {
+// refusal gives what the log refuses before writing the error that callers look
+// for.
+func refusal(err error) error {
+	switch {
+	case errors.Is(err, segment.ErrFull):
 		return fmt.Errorf("%w: %w", ErrDiskFull, err)
+	case errors.Is(err, segment.ErrClosed):
+		return ErrClosed
 	}
 	return err
 }
