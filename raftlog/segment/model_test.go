@@ -193,13 +193,6 @@ func TestLogAgainstAModel(t *testing.T) {
 	}
 }
 
-// TestModelSeeds are seeds that failed once.
-func TestModelSeeds(t *testing.T) {
-	for _, seed := range []uint64{} {
-		runModel(t, testRand(seed), 400)
-	}
-}
-
 func runModel(t *testing.T, r *rand.Rand, steps int) {
 	cuts := 0
 	inner := memfs.New(0)
