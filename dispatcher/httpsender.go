@@ -66,7 +66,7 @@ func newHTTPRequest(ctx context.Context, r *Request) (*http.Request, error) {
 		return nil, fmt.Errorf("%s is no http or https URL with a host", redact(r.URL))
 	}
 	header := make(http.Header, 16)
-	encode(header, r)
+	data := encode(header, r)
 	if u.User != nil {
 		password, _ := u.User.Password()
 		auth := http.Request{Header: header}
@@ -76,12 +76,12 @@ func newHTTPRequest(ctx context.Context, r *Request) (*http.Request, error) {
 	req := &http.Request{
 		Method: http.MethodPost, URL: u, Host: u.Host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		ContentLength: int64(len(r.Event.Data)),
+		ContentLength: int64(len(data)),
 	}
-	if len(r.Event.Data) == 0 {
+	if len(data) == 0 {
 		req.Body = http.NoBody
 	} else {
-		body := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(r.Event.Data)), nil }
+		body := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
 		req.Body, _ = body()
 		req.GetBody = body // so that a kept connection that has gone stale costs no attempt
 	}

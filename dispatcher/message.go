@@ -11,11 +11,12 @@ import (
 	"github.com/leat-dev/leat/api/event"
 )
 
-// encode writes the headers of a request: the event in binary mode, what came
-// with it to be passed through, and this attempt's span of its trace.
-func encode(h http.Header, r *Request) {
+// encode writes the headers of a request: the event's, what came with it to be
+// passed through, and this attempt's span of its trace. It returns the body.
+func encode(h http.Header, r *Request) []byte {
 	var buf [24]event.Header
-	for _, x := range r.Event.AppendBinary(buf[:0]) {
+	all, body := r.Event.AppendMessage(buf[:0])
+	for _, x := range all {
 		h.Add(textproto.CanonicalMIMEHeaderKey(x.Name), x.Value)
 	}
 	h.Set("Kn-Namespace", r.Namespace)
@@ -29,6 +30,7 @@ func encode(h http.Header, r *Request) {
 		}
 	}
 	h.Set("User-Agent", "leat")
+	return body
 }
 
 // saysEvent says whether an answer's headers claim that it is an event.

@@ -115,6 +115,17 @@ func appendQuoted(dst []byte, s string) []byte {
 	return append(append(dst, s[start:]...), '"')
 }
 
+// AppendMessage appends the headers of a message that carries the event, and
+// returns its body. The mode is binary, but where the data is of a type that
+// means an event itself: in binary mode the data would be taken for the event.
+func (e *Event) AppendMessage(dst []Header) (headers []Header, body []byte) {
+	if mode, unknown := ModeOf(e.DataContentType); mode == Binary && unknown == nil {
+		return e.AppendBinary(dst), e.Data
+	}
+	dst = append(dst, Header{"Content-Type", StructuredType})
+	return append(dst, e.PassThrough...), e.AppendJSON(nil)
+}
+
 // AppendBinary appends the headers of the event in binary mode; its body is
 // Data. Attribute values are percent-encoded where they must be.
 func (e *Event) AppendBinary(dst []Header) []Header {

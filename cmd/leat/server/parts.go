@@ -78,7 +78,7 @@ func ingressOptions(s settings.Server, r broker.Resolver, m *metrics.Metrics) br
 			MaxDataBytes: int(s.MaxEventBytes), MaxBatchEvents: s.MaxBatchEvents,
 			MaxExtensions: s.MaxExtensions, MaxAttributeBytes: int(s.MaxAttributeBytes),
 		},
-		MaxBodyBytes: int64(s.MaxBatchBytes), MaxBodyMemory: int64(s.MaxBodyMemory), MaxRequests: int64(s.MaxRequests),
+		MaxBodyBytes: int64(s.MaxBatchBytes), MaxBodyMemory: int64(s.MaxBodyMemory), MaxRequests: int64(s.MaxRequests), MaxHeaderLines: s.MaxHeaderLines,
 		RetryAfter: s.RetryAfter, WebHookRate: s.WebHookRate, AppendTimeout: s.AppendTimeout,
 		Counted: m.Request,
 	}

@@ -50,6 +50,7 @@ type Server struct {
 	MaxEventBytes     Bytes
 	MaxBatchBytes     Bytes
 	MaxHeaderBytes    Bytes
+	MaxHeaderLines    int
 	MaxBodyMemory     Bytes
 	MaxRequests       int
 	ReadHeaderTimeout time.Duration
@@ -121,7 +122,8 @@ func (s *Server) declareLog(f *pflag.FlagSet) {
 func (s *Server) declareIngress(f *pflag.FlagSet) {
 	bytesVar(f, &s.MaxEventBytes, "max-event-bytes", 1<<20, "data of one event; more gets 413")
 	bytesVar(f, &s.MaxBatchBytes, "max-batch-bytes", 8<<20, "body of one request; more gets 413")
-	bytesVar(f, &s.MaxHeaderBytes, "max-header-bytes", 64<<10, "headers of one request")
+	bytesVar(f, &s.MaxHeaderBytes, "max-header-bytes", 64<<10, "headers of one request; more gets 431")
+	f.IntVar(&s.MaxHeaderLines, "max-header-lines", 1000, "header lines of one request; more get 431")
 	bytesVar(f, &s.MaxBodyMemory, "max-body-memory", 128<<20, "bodies of all requests at once; more get 503")
 	f.IntVar(&s.MaxRequests, "max-requests", 10_000, "event requests at once; more get 503")
 	f.DurationVar(&s.ReadHeaderTimeout, "read-header-timeout", 10*time.Second, "time to send a request's headers")
@@ -285,7 +287,7 @@ func (s *Server) validatePositive() (errs []error) {
 		{"dead-letter-max-bytes", int64(s.DeadLetterMaxBytes)}, {"disk-floor", int64(s.DiskFloor)}, {"disk-reserve", int64(s.DiskReserve)},
 		{"segment-bytes", int64(s.SegmentBytes)}, {"snapshot-bytes", int64(s.SnapshotBytes)}, {"max-entry-bytes", int64(s.MaxEntryBytes)},
 		{"max-pending-bytes", int64(s.MaxPendingBytes)}, {"tail-bytes", int64(s.TailBytes)}, {"read-cache-bytes", int64(s.ReadCacheBytes)},
-		{"max-event-bytes", int64(s.MaxEventBytes)}, {"max-batch-bytes", int64(s.MaxBatchBytes)}, {"max-header-bytes", int64(s.MaxHeaderBytes)},
+		{"max-event-bytes", int64(s.MaxEventBytes)}, {"max-batch-bytes", int64(s.MaxBatchBytes)}, {"max-header-bytes", int64(s.MaxHeaderBytes)}, {"max-header-lines", int64(s.MaxHeaderLines)},
 		{"max-body-memory", int64(s.MaxBodyMemory)}, {"max-requests", int64(s.MaxRequests)}, {"max-conns", int64(s.MaxConns)},
 		{"read-header-timeout", int64(s.ReadHeaderTimeout)}, {"read-timeout", int64(s.ReadTimeout)}, {"write-timeout", int64(s.WriteTimeout)},
 		{"idle-timeout", int64(s.IdleTimeout)}, {"append-timeout", int64(s.AppendTimeout)}, {"retry-after", int64(s.RetryAfter)},
