@@ -86,7 +86,7 @@ func TestKubectl(t *testing.T) {
 	s := start(t, options(t))
 	k := newKubectl(t, s)
 
-	k.expect(k.run("", "version", "-o", "yaml"), "… gitVersion: v"+kubernetesVersion+"+leat.0.1.0 …")
+	k.expect(k.run("", "version", "-o", "yaml"), "… gitVersion: v"+KubernetesVersion+"+leat.0.1.0 …")
 	k.expect(k.run("", "api-resources", "--categories=eventing", "-o", "name"), "brokers.eventing.knative.dev\ntriggers.eventing.knative.dev")
 	k.expect(k.run("", "get", "nodes"), "NAME STATUS ROLES AGE VERSION\nn1 Ready member AGE* 0.1.0")
 	k.expect(k.run("", "get", "--raw", "/readyz"), "ok")

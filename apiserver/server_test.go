@@ -57,18 +57,18 @@ func TestVersion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v.GitVersion != "v"+kubernetesVersion+"+leat.0.1.0" || v.Major != "1" || v.Minor == "" || v.GoVersion != runtime.Version() {
+	if v.GitVersion != "v"+KubernetesVersion+"+leat.0.1.0" || v.Major != "1" || v.Minor == "" || v.GoVersion != runtime.Version() {
 		t.Errorf("the version is %+v", v)
 	}
-	if got := newEffectiveVersion("v0.2.0-rc.1+dirty (x)").Info().GitVersion; got != "v"+kubernetesVersion+"+leat.v0.2.0-rc.1.dirty.x." && !regexp.MustCompile(`^v1\.37\.\d+\+[0-9A-Za-z.-]+$`).MatchString(got) {
+	if got := newEffectiveVersion("v0.2.0-rc.1+dirty (x)").Info().GitVersion; got != "v"+KubernetesVersion+"+leat.v0.2.0-rc.1.dirty.x." && !regexp.MustCompile(`^v1\.37\.\d+\+[0-9A-Za-z.-]+$`).MatchString(got) {
 		t.Errorf("an odd version becomes %q", got)
 	}
 	mod, err := os.ReadFile("../go.mod")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "k8s.io/apiserver v0." + strings.TrimPrefix(kubernetesVersion, "1."); !strings.Contains(string(mod), want) {
-		t.Errorf("kubernetesVersion is %s, but go.mod does not require %q", kubernetesVersion, want)
+	if want := "k8s.io/apiserver v0." + strings.TrimPrefix(KubernetesVersion, "1."); !strings.Contains(string(mod), want) {
+		t.Errorf("KubernetesVersion is %s, but go.mod does not require %q", KubernetesVersion, want)
 	}
 }
 

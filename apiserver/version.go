@@ -8,8 +8,8 @@ import (
 	"k8s.io/component-base/compatibility"
 )
 
-// kubernetesVersion is that of the libraries whose API is served.
-const kubernetesVersion = "1.37.2"
+// KubernetesVersion is that of the libraries whose API is served.
+const KubernetesVersion = "1.37.2"
 
 // effectiveVersion answers /version by what the code says. The libraries'
 // answer is made by the linker's flags, which "go install" does not give.
@@ -21,11 +21,11 @@ type effectiveVersion struct {
 var notInVersion = regexp.MustCompile(`[^0-9A-Za-z-]+`)
 
 func newEffectiveVersion(leat string) *effectiveVersion {
-	git := "v" + kubernetesVersion + "+leat"
+	git := "v" + KubernetesVersion + "+leat"
 	if leat != "" {
 		git += "." + notInVersion.ReplaceAllString(leat, ".")
 	}
-	return &effectiveVersion{compatibility.NewEffectiveVersionFromString(kubernetesVersion, "", ""), git}
+	return &effectiveVersion{compatibility.NewEffectiveVersionFromString(KubernetesVersion, "", ""), git}
 }
 
 // Info implements compatibility.EffectiveVersion.

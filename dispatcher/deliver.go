@@ -257,6 +257,9 @@ func (s *sub) failed(f *failure) {
 }
 
 func (s *sub) count(t *Target, r Result, it *item) {
+	if r == ResultDelivered {
+		s.target.meter.add(s.r.d.now())
+	}
 	if h := s.r.d.o.Hooks.Delivered; h != nil {
 		h(t, r, int(it.tries), time.Since(time.UnixMicro(it.time)))
 	}

@@ -38,6 +38,9 @@ type target struct {
 	uid string
 	cur atomic.Pointer[Target]
 
+	// meter counts what was delivered.
+	meter meter
+
 	mu   sync.Mutex
 	subs []*sub
 }

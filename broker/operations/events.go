@@ -23,7 +23,12 @@ type Channels interface {
 
 // Options configure the API's handler.
 type Options struct {
-	Channels Channels
+	Channels      Channels
+	Inventory     Inventory
+	Subscriptions Subscriptions
+	Version       Version
+	// Disk reads what there is of it now.
+	Disk func() (Disk, error)
 	// Now is the clock for times given as a duration back; time.Now when nil.
 	Now func() time.Time
 	// ReadEvents is how many events one read of a stream takes; 256.
@@ -56,6 +61,11 @@ type handler struct{ Options }
 func (h *handler) routes() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
 		"GET /leat/v1/openapi.json":                                  h.openAPI,
+		"GET /leat/v1/version":                                       h.version,
+		"GET /leat/v1/status":                                        func(w http.ResponseWriter, r *http.Request) { h.status(w, r, "") },
+		"GET /leat/v1/namespaces/{namespace}/status":                 func(w http.ResponseWriter, r *http.Request) { h.status(w, r, "") },
+		"GET /leat/v1/namespaces/{namespace}/brokers/{name}/status":  func(w http.ResponseWriter, r *http.Request) { h.status(w, r, "Broker") },
+		"GET /leat/v1/namespaces/{namespace}/channels/{name}/status": func(w http.ResponseWriter, r *http.Request) { h.status(w, r, "Channel") },
 		"GET /leat/v1/namespaces/{namespace}/brokers/{name}/events":  func(w http.ResponseWriter, r *http.Request) { h.events(w, r, "Broker") },
 		"GET /leat/v1/namespaces/{namespace}/channels/{name}/events": func(w http.ResponseWriter, r *http.Request) { h.events(w, r, "Channel") },
 	}

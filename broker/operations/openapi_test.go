@@ -97,7 +97,10 @@ func TestOpenAPIDescribesWhatIsServed(t *testing.T) {
 	if slices.Sort(described); !slices.Equal(described, routes) {
 		t.Errorf("described %q, served %q", described, routes)
 	}
-	for name, of := range map[string]any{"Line": Line{}, "Problem": Problem{}} {
+	for name, of := range map[string]any{
+		"Line": Line{}, "Problem": Problem{}, "Version": Version{}, "Disk": Disk{},
+		"Status": Status{}, "ChannelStatus": ChannelStatus{}, "SubscriptionStatus": SubscriptionStatus{},
+	} {
 		var fields []string
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(of)) {
 			tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/leat-dev/leat/api/event"
 	"github.com/leat-dev/leat/channel"
+	"github.com/leat-dev/leat/dispatcher"
 	"github.com/leat-dev/leat/raftlog"
 	"github.com/leat-dev/leat/raftlog/vfs/memfs"
 )
@@ -38,11 +39,16 @@ type world struct {
 	url             string
 	// broken, where set, changes what ByName finds.
 	broken func(channel.Channel) channel.Channel
+	// statuses are those of the subscriptions, and diskErr why the disk cannot
+	// be read.
+	statuses []dispatcher.SubscriptionStatus
+	diskErr  error
+	schemas  schemas
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{T: t, clock: &clock{}}
+	w := &world{T: t, clock: &clock{}, schemas: compileSchemas(t)}
 	shard := channel.NewShard(channel.Options{Clock: w.clock})
 	group, err := raftlog.Open(t.Context(), raftlog.Options{
 		Dir: "/log", Name: "s0", NodeID: "n", Machine: shard, FS: memfs.New(0), Clock: w.clock, SegmentBytes: 1 << 20, DiskFloor: 1, DiskReserve: 1,
@@ -60,7 +66,9 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := httptest.NewServer(Handler(Options{Channels: w.finder(log), Now: w.clock.Now, ReadEvents: 3}))
+	s := httptest.NewServer(Handler(Options{
+		Channels: w.finder(log), Inventory: log, Subscriptions: w, Disk: w.disk, Version: testVersion, Now: w.clock.Now, ReadEvents: 3,
+	}))
 	w.url = s.URL + "/leat/v1"
 	t.Cleanup(func() {
 		s.Close()
@@ -140,6 +148,7 @@ func (w *world) read(path string) []Line {
 
 func (w *world) line(b []byte) Line {
 	w.Helper()
+	w.schemas.check(w.T, "Line", b)
 	var l Line
 	if err := json.Unmarshal(b, &l); err != nil {
 		w.Fatalf("%v: %q", err, b)
@@ -166,8 +175,13 @@ func ids(lines []Line) string {
 func (w *world) refused(path string, status int) Problem {
 	w.Helper()
 	res := w.open(w.Context(), path)
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.schemas.check(w.T, "Problem", body)
 	var p Problem
-	if err := json.NewDecoder(res.Body).Decode(&p); err != nil || res.StatusCode != status || p.Reason == "" || res.Header.Get("Content-Type") != "application/json" {
+	if err := json.Unmarshal(body, &p); err != nil || res.StatusCode != status || p.Reason == "" || res.Header.Get("Content-Type") != "application/json" {
 		w.Errorf("%s: %s, %+v, %v", path, res.Status, p, err)
 	}
 	return p

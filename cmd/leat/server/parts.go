@@ -89,7 +89,7 @@ func filterLimits(s settings.Server) filter.Limits {
 }
 
 // startAPI serves the API and waits until it is ready.
-func startAPI(ctx context.Context, s settings.Server, l listeners, meta *kv.Store, log *channel.Log, version string, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) (*apiserver.Server, error) {
+func startAPI(ctx context.Context, s settings.Server, l listeners, meta *kv.Store, o operations.Options, version string, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) (*apiserver.Server, error) {
 	crds, err := api.CRDs()
 	if err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func startAPI(ctx context.Context, s settings.Server, l listeners, meta *kv.Stor
 		KV: meta, Listener: l.api, KeysDir: filepath.Join(s.Data, "keys"), Kubeconfig: filepath.Join(s.Data, kubeconfigFile),
 		Version: version, CRDs: crds, Kinds: admission.New(admission.Options{CheckFilter: controller.CheckFilter(filterLimits(s))}),
 		Node:        apiserver.Node{Name: s.Node},
-		Handlers:    map[string]http.Handler{"/leat/v1/": operations.Handler(operations.Options{Channels: log})},
+		Handlers:    map[string]http.Handler{"/leat/v1/": operations.Handler(o)},
 		MaxRequests: s.MaxAPIRequests, MaxMutatingRequests: s.MaxAPIMutating, ShutdownTimeout: s.ShutdownTimeout, Logger: logger,
 	})
 	if err != nil {

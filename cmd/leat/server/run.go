@@ -59,11 +59,11 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	}()
 
 	m := metrics.New(metrics.Options{MaxSeries: s.MaxMetricSeries, Version: version})
-	meta, err := openMeta(ctx, s, m, logger, fatal, &stops)
+	meta, metaGroup, err := openMeta(ctx, s, m, logger, fatal, &stops)
 	if err != nil {
 		return err
 	}
-	log, err := openLog(ctx, s, m, logger, fatal, fail, &stops)
+	log, logGroup, err := openLog(ctx, s, m, logger, fatal, fail, &stops)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	registry := controller.NewRegistry(log)
 	ingress := broker.NewIngress(ingressOptions(s, registry, m))
 
-	api, err := startAPI(ctx, s, listeners, meta, log, version, logger, fail, &stops)
+	api, err := startAPI(ctx, s, listeners, meta, operationsOptions(s, log, d, version, metaGroup, logGroup), version, logger, fail, &stops)
 	if err != nil {
 		return err
 	}
@@ -169,6 +169,12 @@ func reachable(l net.Listener) string {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()).String()
 }
 
+// Names of the groups, and of their directories.
+const (
+	metaName  = "meta"
+	shardName = "s0"
+)
+
 func groupOptions(s settings.Server, name string, machine raftlog.Machine, m *metrics.Metrics, logger *slog.Logger, fatal func(error)) raftlog.Options {
 	return raftlog.Options{
 		Dir: filepath.Join(s.Data, "groups", name), Name: name, NodeID: s.Node, Machine: machine, Logger: logger, Fatal: fatal,
@@ -180,38 +186,38 @@ func groupOptions(s settings.Server, name string, machine raftlog.Machine, m *me
 }
 
 // openMeta opens the group that holds the resources.
-func openMeta(ctx context.Context, s settings.Server, m *metrics.Metrics, logger *slog.Logger, fatal func(error), stops *stack) (*kv.Store, error) {
+func openMeta(ctx context.Context, s settings.Server, m *metrics.Metrics, logger *slog.Logger, fatal func(error), stops *stack) (*kv.Store, *raftlog.Group, error) {
 	store, err := kv.Open(kv.Options{Dir: filepath.Join(s.Data, "meta"), Logger: logger, HistoryEvents: uint64(s.ResourceHistoryCount), Fatal: fatal})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	stops.push("resources", func(context.Context) error { return store.Close() })
-	group, err := raftlog.Open(ctx, groupOptions(s, "meta", store, m, logger, fatal))
+	group, err := raftlog.Open(ctx, groupOptions(s, metaName, store, m, logger, fatal))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	stops.push("meta group", group.Close)
 	store.Bind(group)
-	m.ObserveGroup("meta", group)
-	return store, nil
+	m.ObserveGroup(metaName, group)
+	return store, group, nil
 }
 
 // openLog opens the shard that holds the events.
-func openLog(ctx context.Context, s settings.Server, m *metrics.Metrics, logger *slog.Logger, fatal func(error), fail context.CancelCauseFunc, stops *stack) (*channel.Log, error) {
+func openLog(ctx context.Context, s settings.Server, m *metrics.Metrics, logger *slog.Logger, fatal func(error), fail context.CancelCauseFunc, stops *stack) (*channel.Log, *raftlog.Group, error) {
 	shard := channel.NewShard(channel.Options{
 		RetentionAge: s.RetentionAge, DeadLetterRetention: s.DeadLetterRetentionAge, DeadLetterBytes: int64(s.DeadLetterMaxBytes),
 		MaxDisk: int64(s.MaxDisk), RefuseOverMaxDisk: s.MaxDiskPolicy == "refuse",
 		TailBytes: int64(s.TailBytes), CacheBytes: int64(s.ReadCacheBytes), Expired: m.Expired, Logger: logger,
 	})
-	group, err := raftlog.Open(ctx, groupOptions(s, "s0", shard, m, logger, fatal))
+	group, err := raftlog.Open(ctx, groupOptions(s, shardName, shard, m, logger, fatal))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	stops.push("shard s0", group.Close)
 	shard.Bind(group)
 	log := channel.NewLog(shard)
-	m.ObserveGroup("s0", group)
+	m.ObserveGroup(shardName, group)
 	m.ObserveLog(log)
 	stops.push("retention", run(ctx, "retention", fail, log.Run))
-	return log, nil
+	return log, group, nil
 }

@@ -1,0 +1,88 @@
+package e2e
+
+import (
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/leat-dev/leat/broker/operations"
+)
+
+func (s *server) status(args ...string) operations.Status {
+	s.t.Helper()
+	out, stderr, code := leat(s.t.(*testing.T), s.env(), "", append([]string{"status", "-o", "json"}, args...)...)
+	if code != 0 {
+		s.t.Fatalf("%d: %s", code, stderr)
+	}
+	var st operations.Status
+	if err := json.Unmarshal([]byte(out), &st); err != nil {
+		s.t.Fatal(err)
+	}
+	return st
+}
+
+// TestStatus: a subscriber that works, one that fails, and one that is not
+// there, told apart.
+func TestStatus(t *testing.T) {
+	s := startServer(t)
+	good, bad := subscriber(t, func(string) int { return http.StatusOK }), subscriber(t, func(string) int { return http.StatusBadRequest })
+	s.apply(broker + "\n---\n" + of("good", good.URL) + "\n---\n" + of("bad", bad.URL))
+	if err := s.tryApply("apiVersion: eventing.knative.dev/v1\nkind: Trigger\nmetadata: {name: lost}\nspec: {broker: default, subscriber: {ref: {apiVersion: v1, kind: Service, name: absent}}}"); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, code := leat(t, s.env(), "", "send", "default", "--count", "10"); code != 0 {
+		t.Fatal(stderr)
+	}
+	find := func(name string) operations.SubscriptionStatus {
+		for _, sub := range s.status().Channels[0].Subscriptions {
+			if sub.Name == name {
+				return sub
+			}
+		}
+		return operations.SubscriptionStatus{}
+	}
+	eventually(t, 20*time.Second, "all have ended", func() bool {
+		return find("good").DeliveredPerSecond > 0 && find("bad").DeadLetters == 10 && find("lost").Reason == "Unresolved"
+	})
+	if st := s.status("default"); st.Channels[0].Events != 10 || st.Channels[0].Bytes == 0 || st.Disk.FreeBytes == 0 || st.Version.Node == "" {
+		t.Errorf("%+v", st)
+	}
+	out, _, _ := leat(t, s.env(), "", "status")
+	out = regexp.MustCompile(`(?m)^Log: .*`).ReplaceAllString(out, "Log: …")
+	out = regexp.MustCompile(`\d+\.\d/s`).ReplaceAllString(out, "N.N/s")
+	want := `NAME            EVENTS   RATE  LAG  AGE  OUT  WAITING  DEAD  STATE
+broker/default      10  N.N/s
+  trigger/bad             0/s    0    -    0        0    10  ok
+  trigger/good          N.N/s    0    -    0        0     0  ok
+  trigger/lost            0/s   10    …    0        0     0  paused, Unresolved: the subscriber has no address yet; events wait and no attempt is spent
+
+Log: …
+`
+	out = regexp.MustCompile(`(lost +0/s +\d+ +)\S+`).ReplaceAllString(out, "${1}…")
+	if squeeze(out) != squeeze(want) {
+		t.Errorf("got\n%s\nwant\n%s", out, want)
+	}
+	if out, _, _ := leat(t, s.env(), "", "status", "trigger/bad", "-o", "name"); out != "broker/default\ntrigger/bad\n" {
+		t.Errorf("one trigger: %q", out)
+	}
+	if out, _, _ := leat(t, s.env(), "", "status", "-A", "-o", "wide", "bad"); !strings.Contains(out, "default broker/default") || !strings.Contains(out, "last error") || strings.Contains(out, "good") {
+		t.Errorf("wide:\n%s", out)
+	}
+	if _, stderr, code := leat(t, s.env(), "", "status", "nothing"); code != 1 || !strings.Contains(stderr, `"nothing"`) {
+		t.Errorf("%d, %s", code, stderr)
+	}
+	if out, _, _ := leat(t, s.env(), "", "__complete", "status", ""); !strings.Contains(out, "trigger/good\n") {
+		t.Errorf("completion: %q", out)
+	}
+}
+
+// squeeze makes runs of spaces one: widths depend on what is in the columns.
+func squeeze(s string) string { return regexp.MustCompile(` +`).ReplaceAllString(s, " ") }
+
+// of is a trigger of the broker `default`.
+func of(name, url string) string {
+	return "apiVersion: eventing.knative.dev/v1\nkind: Trigger\nmetadata: {name: " + name + "}\nspec: {broker: default, subscriber: {uri: \"" + url + "\"}}"
+}

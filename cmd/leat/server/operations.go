@@ -1,0 +1,35 @@
+package server
+
+import (
+	"runtime"
+
+	"github.com/leat-dev/leat/apiserver"
+	"github.com/leat-dev/leat/broker/operations"
+	"github.com/leat-dev/leat/channel"
+	"github.com/leat-dev/leat/cmd/leat/settings"
+	"github.com/leat-dev/leat/dispatcher"
+	"github.com/leat-dev/leat/raftlog"
+)
+
+// operationsOptions are what the operations API stands on. The groups share a
+// file system.
+func operationsOptions(s settings.Server, log *channel.Log, d *dispatcher.Dispatcher, version string, groups ...*raftlog.Group) operations.Options {
+	return operations.Options{
+		Channels: log, Inventory: log, Subscriptions: d,
+		Version: operations.Version{
+			Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+			Kubernetes: apiserver.KubernetesVersion, Node: s.Node,
+		},
+		Disk: func() (operations.Disk, error) {
+			disk := operations.Disk{LimitBytes: uint64(s.MaxDisk), FloorBytes: uint64(s.DiskFloor)}
+			for _, g := range groups {
+				for _, segment := range g.Segments() {
+					disk.LogBytes += uint64(segment.Bytes)
+				}
+			}
+			var err error
+			disk.FreeBytes, err = groups[0].Free()
+			return disk, err
+		},
+	}
+}
