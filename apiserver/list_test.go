@@ -13,6 +13,9 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/leat-dev/leat/raftlog/kv"
+	"github.com/leat-dev/leat/raftlog/kv/kvtest"
 )
 
 // TestChunksAreConsistent: a list read in chunks is that of one moment, whatever
@@ -279,8 +282,11 @@ func TestNamespaces(t *testing.T) {
 
 // TestEvents: both groups show the same events, which expire.
 func TestEvents(t *testing.T) {
+	clock := kvtest.NewClock()
+	clock.Advance(time.Since(clock.Now())) // or the certificates would be of another time
 	o := options(t)
-	o.EventTTL = time.Second
+	o.KV, _ = kvtest.Open(t, kv.Options{Clock: clock, ExpireEvery: 50 * time.Millisecond})
+	o.Clock = clock
 	s := start(t, o)
 	now := metav1.NowMicro()
 	made, err := s.client().EventsV1().Events("default").Create(t.Context(), &eventsv1.Event{
@@ -303,7 +309,12 @@ func TestEvents(t *testing.T) {
 	if list, err := s.client().EventsV1().Events("").List(t.Context(), metav1.ListOptions{FieldSelector: "regarding.name=t,reportingController=us"}); err != nil || len(list.Items) != 1 {
 		t.Errorf("by the other names: %v, %v", list, err)
 	}
+	clock.Advance(30 * time.Minute)
+	if _, err := s.client().CoreV1().Events("default").Get(t.Context(), "e", metav1.GetOptions{}); err != nil {
+		t.Errorf("within its time: %v", err)
+	}
 	eventually(t, "the event expires", func() bool {
+		clock.Advance(31 * time.Minute)
 		_, err := s.client().CoreV1().Events("default").Get(t.Context(), "e", metav1.GetOptions{})
 		return apierrors.IsNotFound(err)
 	})

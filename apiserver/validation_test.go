@@ -206,6 +206,10 @@ func TestDryRun(t *testing.T) {
 	if _, err := namespaces.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "n"}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	event := &corev1.Event{ObjectMeta: metav1.ObjectMeta{Name: "e"}, InvolvedObject: corev1.ObjectReference{Namespace: "n"}}
+	if _, err := s.client().CoreV1().Events("n").Create(t.Context(), event, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	before := o.KV.Rev()
 	dry := []string{metav1.DryRunAll}
 	u.SetLabels(map[string]string{"a": "b"})

@@ -111,6 +111,19 @@ func TestApplyOfCoreKinds(t *testing.T) {
 	if _, err := services.Apply(t.Context(), service, metav1.ApplyOptions{FieldManager: "a"}); !apierrors.IsConflict(err) || causes(err) != ".spec.type" {
 		t.Errorf("the type that another has set: %v", err)
 	}
+
+	// A status that is given with the object is not taken, so it is not owned.
+	ingress := applycorev1.LoadBalancerIngress().WithIP("10.0.0.1")
+	lie := applycorev1.Service("svc", "default").WithStatus(applycorev1.ServiceStatus().WithLoadBalancer(applycorev1.LoadBalancerStatus().WithIngress(ingress)))
+	got, err := services.Apply(t.Context(), lie, metav1.ApplyOptions{FieldManager: "c"})
+	if err != nil || len(got.Status.LoadBalancer.Ingress) > 0 {
+		t.Fatalf("a status given with the object: %v, %v", got, err)
+	}
+	for _, m := range got.ManagedFields {
+		if m.Manager == "c" && strings.Contains(string(m.FieldsV1.Raw), "f:status") {
+			t.Errorf("c owns %s", m.FieldsV1.Raw)
+		}
+	}
 }
 
 // TestConditionsAreMergedByType: managers of different conditions do not
