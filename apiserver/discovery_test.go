@@ -24,8 +24,8 @@ var served = map[string]map[string]string{
 		"brokers": " all,knative,eventing", "brokers/status": " ", "triggers": " all,knative,eventing", "triggers/status": " ",
 	},
 	"messaging.knative.dev/v1": {
-		"channels": "ch all,knative,messaging,channel", "channels/status": " ",
-		"inmemorychannels": "imc all,knative,messaging,channel", "inmemorychannels/status": " ",
+		"channels": "ch all,knative,messaging", "channels/status": " ",
+		"inmemorychannels": "imc all,knative,messaging", "inmemorychannels/status": " ",
 		"subscriptions": "sub all,knative,messaging", "subscriptions/status": " ",
 	},
 }

@@ -40,13 +40,7 @@ func TestReadmeTourRuns(t *testing.T) {
 	if _, err := exec.LookPath("kubectl"); err != nil {
 		t.Skip("the tour's kubectl is not installed here")
 	}
-	leat := os.Getenv("LEAT_BIN")
-	if leat == "" {
-		leat = filepath.Join(t.TempDir(), "leat")
-		if out, err := exec.Command("go", "build", "-o", leat, "../cmd/leat").CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
+	leat := binary(t)
 	dir := t.TempDir()
 	examples, err := filepath.Abs("../examples")
 	if err != nil {
@@ -84,6 +78,19 @@ func TestReadmeTourRuns(t *testing.T) {
 			t.Errorf("%q is not in the tour's output:\n%s", want, out.String())
 		}
 	}
+}
+
+// binary is the leat that is tested: the one that was built, or a new one.
+func binary(t *testing.T) string {
+	t.Helper()
+	if leat := os.Getenv("LEAT_BIN"); leat != "" {
+		return leat
+	}
+	leat := filepath.Join(t.TempDir(), "leat")
+	if out, err := exec.Command("go", "build", "-o", leat, "../cmd/leat").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return leat
 }
 
 func freePort(t *testing.T) string {
