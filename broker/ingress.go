@@ -68,6 +68,8 @@ type IngressOptions struct {
 	Now func() time.Time
 	// Counted is told of each request.
 	Counted func(Served)
+	// Spans records the steps of traces; nil where nobody does.
+	Spans event.Spans
 }
 
 // Served is a request that was answered.
@@ -126,19 +128,22 @@ type target struct {
 
 // ServeHTTP implements http.Handler.
 func (i *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	began := time.Now()
-	served := Served{Status: http.StatusAccepted}
-	if err := i.serve(w, r, &served); err != nil {
-		i.answer(w, err, &served)
+	s := serving{began: time.Now(), Served: Served{Status: http.StatusAccepted}}
+	err := i.serve(w, r, &s)
+	if err != nil {
+		i.answer(w, err, &s.Served)
 	} else {
-		w.WriteHeader(served.Status)
+		w.WriteHeader(s.Status)
 	}
-	served.Took = time.Since(began)
-	i.o.Counted(served)
+	s.Took = time.Since(s.began)
+	i.o.Counted(s.Served)
+	if i.o.Spans != nil {
+		i.record(r, &s, err)
+	}
 }
 
 // serve does what a request asks for, and notes what it was.
-func (i *Ingress) serve(w http.ResponseWriter, r *http.Request, served *Served) error {
+func (i *Ingress) serve(w http.ResponseWriter, r *http.Request, served *serving) error {
 	if !i.requests.TryAcquire(1) {
 		return refuse(http.StatusServiceUnavailable, "%d requests are being handled already, which is the limit; send again later", i.o.MaxRequests).short(ShortageRequests)
 	}
@@ -215,7 +220,7 @@ func (i *Ingress) options(w http.ResponseWriter, r *http.Request) {
 }
 
 // accept reads a request and appends its events.
-func (i *Ingress) accept(r *http.Request, t target, served *Served) error {
+func (i *Ingress) accept(r *http.Request, t target, served *serving) error {
 	if err := i.checkHeaders(r.Header); err != nil {
 		return err
 	}
@@ -234,11 +239,15 @@ func (i *Ingress) accept(r *http.Request, t target, served *Served) error {
 	if err != nil || len(events) == 0 {
 		return err
 	}
-	if err := i.stamp(events, t, r.Header); err != nil {
+	if err := i.stamp(events, t, r.Header, served); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), i.o.AppendTimeout)
 	defer cancel()
+	if i.o.Spans != nil {
+		served.appendBegan = time.Now()
+		defer func() { served.appendEnded = time.Now() }()
+	}
 	if err := t.channel.Append(ctx, events); err != nil {
 		return err
 	}

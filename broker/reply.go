@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/leat-dev/leat/api/event"
 	"github.com/leat-dev/leat/channel"
@@ -42,16 +43,14 @@ func (i *Ingress) AcceptReply(ctx context.Context, ch channel.Channel, original 
 	reply.SetExtension(depthExtension, event.IntegerValue(depth))
 	reply.SetExtension(causeExtension, event.Value{Str: cause(original)})
 	reply.SetExtension(arrivalExtension, i.arrival())
-	if _, ok := reply.Trace(); !ok {
-		if t, ok := original.Event.Trace(); ok {
-			reply.SetTrace(t)
-		} else {
-			reply.SetTrace(event.NewTrace())
-		}
-	}
+	step := i.traceReply(reply, original.Event)
 	ctx, cancel := context.WithTimeout(ctx, i.o.AppendTimeout)
 	defer cancel()
-	return ch.Append(ctx, []*event.Event{reply})
+	began := time.Now()
+	err = ch.Append(ctx, []*event.Event{reply})
+	id := ch.ID()
+	i.recordReply(step, reply, id.Namespace+"/"+id.Name, began, err)
+	return err
 }
 
 func refusedReply(err error) *dispatcher.RefusedError {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/leat-dev/leat/api/event"
@@ -24,22 +23,17 @@ const maxTTL = 255
 
 // stamp sets what the ingress sets: the TTL for brokers, the time of arrival,
 // and the trace. Events without one begin each its own.
-func (i *Ingress) stamp(events []*event.Event, t target, h http.Header) error {
+func (i *Ingress) stamp(events []*event.Event, t target, h http.Header, s *serving) error {
 	if t.kind == "broker" {
 		if err := spendTTLs(events); err != nil {
 			return err
 		}
 	}
 	arrival := i.arrival()
-	request, traced := event.ParseTrace(h.Get("Traceparent"), strings.Join(h["Tracestate"], ","))
 	for _, e := range events {
 		e.SetExtension(arrivalExtension, arrival)
-		if traced {
-			e.SetTrace(request)
-		} else if _, ok := e.Trace(); !ok {
-			e.SetTrace(event.NewTrace())
-		}
 	}
+	i.trace(events, h, s)
 	return nil
 }
 

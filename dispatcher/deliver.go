@@ -108,10 +108,9 @@ func (s *sub) payload(ctx context.Context, it *item, t *Target) (*event.Event, b
 // replies that were refused, which are to be kept in either case.
 func (s *sub) trySubscriber(ctx context.Context, t *Target, it *item, ev *event.Event) ([]channel.DeadLetter, *failure) {
 	it.tries++
-	span := spanOf(ev)
-	res, f := s.send(ctx, t, "subscriber", int(it.tries), &Request{
-		URL: t.URL, Event: outgoing(ev), Namespace: t.Namespace, Trace: span, WantReply: true,
-	})
+	request := &Request{URL: t.URL, Event: outgoing(ev), Namespace: t.Namespace, WantReply: true}
+	request.within(ev)
+	res, f := s.send(ctx, t, "subscriber", int(it.tries), request)
 	if f != nil {
 		return nil, f
 	}
@@ -125,7 +124,7 @@ func (s *sub) trySubscriber(ctx context.Context, t *Target, it *item, ev *event.
 		s.reply(t, "dropped")
 		return nil, nil
 	}
-	return s.takeReplies(ctx, t, it, ev, &res, span)
+	return s.takeReplies(ctx, t, it, ev, &res, request.Trace)
 }
 
 // send makes one request and turns what comes of it into a failure or not.
@@ -142,6 +141,9 @@ func (s *sub) send(ctx context.Context, t *Target, to string, number int, r *Req
 	errors.As(err, &denied)
 	if h := s.r.d.o.Hooks.Attempt; h != nil {
 		h(t, Attempt{To: to, Number: number, Code: code, Denied: denied != nil, Took: time.Since(began)})
+	}
+	if s.r.d.o.Spans != nil {
+		s.traceAttempt(t, to, number, r, began, code, err)
 	}
 	if err == nil && code >= 200 && code < 300 {
 		return res, nil
@@ -206,9 +208,9 @@ func (s *sub) deliverDead(ctx context.Context, t *Target, it *item, ev *event.Ev
 	reason := cause.reason
 	if t.DeadLetterURL != "" {
 		it.dlTries++
-		_, f := s.send(ctx, t, "dead-letter", int(it.dlTries), &Request{
-			URL: t.DeadLetterURL, Event: deadLetter(ev, cause), Namespace: t.Namespace, Trace: spanOf(ev),
-		})
+		request := &Request{URL: t.DeadLetterURL, Event: deadLetter(ev, cause), Namespace: t.Namespace}
+		request.within(ev)
+		_, f := s.send(ctx, t, "dead-letter", int(it.dlTries), request)
 		switch {
 		case f == nil:
 			s.count(t, ResultDeadLettered, it)
@@ -229,6 +231,9 @@ func (s *sub) deliverDead(ctx context.Context, t *Target, it *item, ev *event.Ev
 		kind = channel.Kept
 	}
 	s.count(t, ResultKept, it)
+	if s.r.d.o.Spans != nil {
+		s.traceKept(t, ev, cause.code)
+	}
 	s.settle(it, settlement{
 		letters: append(it.refused, channel.DeadLetter{
 			UID: s.uid, Offset: it.off, Event: ev, Attempts: uint32(it.tries),
@@ -269,14 +274,6 @@ func (s *sub) reply(t *Target, result string) {
 	if h := s.r.d.o.Hooks.Reply; h != nil {
 		h(t, result)
 	}
-}
-
-// spanOf is a new span of the event's trace, if it has one.
-func spanOf(ev *event.Event) event.TraceContext {
-	if trace, ok := ev.Trace(); ok {
-		return trace.Child()
-	}
-	return event.TraceContext{}
 }
 
 // outgoing is the event as subscribers see it: without the time to live.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/leat-dev/leat/api/event"
 	"github.com/leat-dev/leat/filter"
 )
 
@@ -57,6 +58,8 @@ type Options struct {
 
 	// Hooks are told of what happens.
 	Hooks Hooks
+	// Spans records the steps of traces; nil where nobody does.
+	Spans event.Spans
 	// Logger gets what has no other way out (a failed commit, a panic); nil
 	// discards it.
 	Logger *slog.Logger

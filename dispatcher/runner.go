@@ -167,6 +167,10 @@ func (r *runner) offer(st *channel.Stored) {
 	if r.attached == 0 {
 		return
 	}
+	if r.d.o.Spans != nil {
+		began := time.Now()
+		defer func() { r.traceMatch(st, began) }()
+	}
 	r.matched = r.match(st, r.matched[:0])
 	for _, id := range r.matched {
 		s := r.byID[id]

@@ -32,6 +32,8 @@ type Request struct {
 	// Trace is the span that the attempt is; the zero value where the event
 	// belongs to no trace.
 	Trace event.TraceContext
+	// Parent is what that span is part of.
+	Parent [8]byte
 	// WantReply sends "Prefer: reply" and decodes events in the answer.
 	WantReply bool
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/leat-dev/leat/broker/operations"
 	"github.com/leat-dev/leat/channel"
 	"github.com/leat-dev/leat/cmd/leat/server/metrics"
+	"github.com/leat-dev/leat/cmd/leat/server/tracing"
 	"github.com/leat-dev/leat/cmd/leat/settings"
 	"github.com/leat-dev/leat/dispatcher"
 	"github.com/leat-dev/leat/filter"
@@ -49,7 +50,24 @@ func run(ctx context.Context, name string, fail context.CancelCauseFunc, part fu
 	}
 }
 
-func startDispatcher(s settings.Server, l listeners, m *metrics.Metrics, logger *slog.Logger, stops *stack) (*dispatcher.Dispatcher, error) {
+// startTracing sends traces to a collector, where there is one; otherwise what
+// it returns is nil.
+func startTracing(ctx context.Context, s settings.Server, m *metrics.Metrics, version string, logger *slog.Logger, stops *stack) (event.Spans, error) {
+	if s.OTLPEndpoint == "" {
+		return nil, nil
+	}
+	e, err := tracing.Start(ctx, tracing.Options{
+		Endpoint: s.OTLPEndpoint, Ratio: s.TraceSampleRatio, Queue: s.TraceQueue,
+		Node: s.Node, Version: version, Counted: m.Span, Logger: logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("--otlp-endpoint: %w", err)
+	}
+	stops.push("traces", e.Close)
+	return e, nil
+}
+
+func startDispatcher(s settings.Server, l listeners, m *metrics.Metrics, spans event.Spans, logger *slog.Logger, stops *stack) (*dispatcher.Dispatcher, error) {
 	allowed, err := s.AllowedDestinations()
 	if err != nil {
 		return nil, err
@@ -64,14 +82,14 @@ func startDispatcher(s settings.Server, l listeners, m *metrics.Metrics, logger 
 			DeniedAddrs: denied, AllowedPrefixes: allowed,
 		},
 		MaxRequests: s.MaxDeliveries, MaxRequestBytes: int64(s.MaxDeliveryBytes), MaxWaiting: s.MaxWaiting, Filter: filterLimits(s),
-		Hooks: m.Deliveries(), Logger: logger,
+		Hooks: m.Deliveries(), Spans: spans, Logger: logger,
 	})
 	stops.push("deliveries", d.Close)
 	m.ObserveDispatcher(d)
 	return d, nil
 }
 
-func ingressOptions(s settings.Server, r broker.Resolver, m *metrics.Metrics) broker.IngressOptions {
+func ingressOptions(s settings.Server, r broker.Resolver, m *metrics.Metrics, spans event.Spans) broker.IngressOptions {
 	return broker.IngressOptions{
 		Resolver: r,
 		Limits: event.Limits{
@@ -80,7 +98,7 @@ func ingressOptions(s settings.Server, r broker.Resolver, m *metrics.Metrics) br
 		},
 		MaxBodyBytes: int64(s.MaxBatchBytes), MaxBodyMemory: int64(s.MaxBodyMemory), MaxRequests: int64(s.MaxRequests), MaxHeaderLines: s.MaxHeaderLines,
 		RetryAfter: s.RetryAfter, WebHookRate: s.WebHookRate, AppendTimeout: s.AppendTimeout,
-		Counted: m.Request,
+		Counted: m.Request, Spans: spans,
 	}
 }
 

@@ -67,12 +67,16 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	if err != nil {
 		return err
 	}
-	d, err := startDispatcher(s, listeners, m, logger, &stops)
+	spans, err := startTracing(ctx, s, m, version, logger, &stops)
+	if err != nil {
+		return err
+	}
+	d, err := startDispatcher(s, listeners, m, spans, logger, &stops)
 	if err != nil {
 		return err
 	}
 	registry := controller.NewRegistry(log)
-	ingress := broker.NewIngress(ingressOptions(s, registry, m))
+	ingress := broker.NewIngress(ingressOptions(s, registry, m, spans))
 
 	api, err := startAPI(ctx, s, listeners, meta, operationsOptions(s, log, d, version, metaGroup, logGroup), version, logger, fail, &stops)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -31,7 +32,11 @@ type Server struct {
 	LogFormat       string
 	LogLevel        string
 	MaxMetricSeries int
-	ShutdownTimeout time.Duration
+
+	OTLPEndpoint     string
+	TraceSampleRatio float64
+	TraceQueue       int
+	ShutdownTimeout  time.Duration
 
 	RetentionAge           time.Duration
 	DeadLetterRetentionAge time.Duration
@@ -97,6 +102,9 @@ func (s *Server) declareServer(f *pflag.FlagSet) {
 	f.StringVar(&s.LogFormat, "log-format", "auto", "text, json, or auto: text on a terminal, json otherwise")
 	f.StringVar(&s.LogLevel, "log-level", "info", "debug, info, warn or error")
 	f.IntVar(&s.MaxMetricSeries, "max-metric-series", 10_000, "series of one metric; what would begin another is dropped and counted")
+	f.StringVar(&s.OTLPEndpoint, "otlp-endpoint", "", "OpenTelemetry collector that traces are sent to, by OTLP over HTTP, such as http://127.0.0.1:4318; headers are in OTEL_EXPORTER_OTLP_HEADERS")
+	f.Float64Var(&s.TraceSampleRatio, "trace-sample-ratio", 0.1, "share of the traces that begin here that are recorded, 0 to 1; a publisher's own decision is honoured")
+	f.IntVar(&s.TraceQueue, "trace-queue", 8192, "spans that wait to be sent; more are dropped and counted")
 	f.DurationVar(&s.ShutdownTimeout, "shutdown-timeout", 30*time.Second, "how long requests and deliveries in flight may take to finish on SIGTERM")
 	f.IntVar(&s.MaxAPIRequests, "max-api-requests", 400, "API reads at once; more get 429")
 	f.IntVar(&s.MaxAPIMutating, "max-api-mutating-requests", 200, "API writes at once; more get 429")
@@ -258,6 +266,14 @@ func (s *Server) Validate() error {
 		errs = append(errs, err)
 	}
 	errs = append(errs, s.validatePositive()...)
+	if s.OTLPEndpoint != "" {
+		if u, err := url.Parse(s.OTLPEndpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			errs = append(errs, fmt.Errorf("--otlp-endpoint: %q must be a URL such as http://127.0.0.1:4318", s.OTLPEndpoint))
+		}
+	}
+	if !(s.TraceSampleRatio >= 0 && s.TraceSampleRatio <= 1) {
+		errs = append(errs, fmt.Errorf("--trace-sample-ratio must be from 0 to 1, not %v", s.TraceSampleRatio))
+	}
 	if s.DiskReserve > s.DiskFloor {
 		errs = append(errs, fmt.Errorf("--disk-reserve (%s) must not exceed --disk-floor (%s)", s.DiskReserve, s.DiskFloor))
 	}
@@ -296,7 +312,7 @@ func (s *Server) validatePositive() (errs []error) {
 		{"max-deliveries", int64(s.MaxDeliveries)}, {"max-delivery-bytes", int64(s.MaxDeliveryBytes)}, {"max-waiting", int64(s.MaxWaiting)},
 		{"max-filter-conditions", int64(s.MaxFilterNodes)}, {"max-filter-steps", int64(s.MaxFilterSteps)}, {"max-filter-data-bytes", int64(s.MaxFilterDataBytes)},
 		{"max-api-requests", int64(s.MaxAPIRequests)}, {"max-api-mutating-requests", int64(s.MaxAPIMutating)},
-		{"resource-history", int64(s.ResourceHistoryCount)}, {"shutdown-timeout", int64(s.ShutdownTimeout)}, {"max-metric-series", int64(s.MaxMetricSeries)},
+		{"resource-history", int64(s.ResourceHistoryCount)}, {"shutdown-timeout", int64(s.ShutdownTimeout)}, {"max-metric-series", int64(s.MaxMetricSeries)}, {"trace-queue", int64(s.TraceQueue)},
 	} {
 		if v.value <= 0 {
 			errs = append(errs, fmt.Errorf("--%s must be more than 0", v.name))

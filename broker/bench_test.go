@@ -1,0 +1,53 @@
+package broker
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/channel"
+)
+
+// nowhere takes events and keeps none.
+type nowhere struct{ channel.Channel }
+
+func (nowhere) Append(context.Context, []*event.Event) error { return nil }
+
+// everywhere resolves each path to it.
+type everywhere struct{}
+
+func (everywhere) Broker(string, string) (channel.Channel, bool)  { return nowhere{}, true }
+func (everywhere) Channel(string, string) (channel.Channel, bool) { return nowhere{}, true }
+
+// forgetful records spans nowhere.
+type forgetful struct{ sample bool }
+
+func (f forgetful) Samples([16]byte) bool { return f.sample }
+func (forgetful) Record(event.Span)       {}
+
+// BenchmarkIngress is what a request costs beside its connection and its log,
+// and what traces add to it.
+func BenchmarkIngress(b *testing.B) {
+	for name, spans := range map[string]event.Spans{"traces=off": nil, "traces=unsampled": forgetful{}, "traces=sampled": forgetful{true}} {
+		b.Run(name, func(b *testing.B) {
+			i := NewIngress(IngressOptions{Resolver: everywhere{}, Spans: spans})
+			h := http.Header{
+				"Ce-Specversion": {"1.0"}, "Ce-Id": {"1"}, "Ce-Type": {"order.created"}, "Ce-Source": {"/shop"},
+				"Content-Type": {"application/json"},
+			}
+			const data = `{"order":17,"total":250}`
+			b.ReportAllocs()
+			for b.Loop() {
+				r := httptest.NewRequest(http.MethodPost, "/default/b", strings.NewReader(data))
+				r.Header = h
+				w := httptest.NewRecorder()
+				if i.ServeHTTP(w, r); w.Code != http.StatusAccepted {
+					b.Fatal(w.Code, w.Body)
+				}
+			}
+		})
+	}
+}
