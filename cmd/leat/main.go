@@ -80,7 +80,7 @@ What else there is to do:
 		}
 	}
 	add(groupServer, devCommand(), envCommand(), serverCommand())
-	add(groupEvents, sendCommand(), tailCommand(), statusCommand())
+	add(groupEvents, sendCommand(), tailCommand(), listenCommand(), statusCommand())
 	add(groupResources, kubectlCommand())
 	add("", versionCommand(), referenceCommand())
 	return root

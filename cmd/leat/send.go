@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,25 +23,38 @@ func sendCommand() *cobra.Command {
 		t          client.Template
 		p          client.Plan
 		data, file string
+		events     string
+		count      int
 	)
 	c := &cobra.Command{
 		Use:   "send BROKER",
 		Short: "Send events to a broker",
 		Long: `Send one event, or many, to a broker. The command ends when each of them is
-durable, or with the broker's reason for refusing one.`,
+durable, or with the broker's reason for refusing one.
+
+--file sends CloudEvents as they stand in a file, in the JSON format: one, several
+one after another (such as one a line), or a JSON array. What ` + "`leat tail -o json`" + `
+prints has its event in the member "event".`,
 		Example: `  leat send default --type order.created --data '{"id":17}'
   leat send default --type order.created --data-file order.json --ext tenant=a
   echo '{"id":17}' | leat send default --type order.created --data-file -
-  leat send default --type tick --count 100000 --batch 64 --rate 5000`,
+  leat send default --type tick --count 100000 --batch 64 --rate 5000
+  leat send default --file events.ndjson --batch 100
+  leat tail default --since 1h --no-follow -o json | jq -c .event | leat send copy --file -`,
 		Args: usage(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := checkPlan(p); err != nil {
+			if err := checkPlan(p, count); err != nil {
 				return usageError{err}
 			}
 			var err error
 			if t.Data, err = readData(c, data, file); err != nil {
 				return err
 			}
+			source, closeSource, err := sourceOf(c, events, t, &count)
+			if err != nil {
+				return err
+			}
+			defer closeSource()
 			cl, err := client.Connect(flags)
 			if err != nil {
 				return err
@@ -49,7 +63,7 @@ durable, or with the broker's reason for refusing one.`,
 			if err != nil {
 				return err
 			}
-			return send(c.Context(), c.ErrOrStderr(), url, t, p)
+			return send(c.Context(), c.ErrOrStderr(), url, source, count, p)
 		},
 	}
 	f := c.Flags()
@@ -62,7 +76,8 @@ durable, or with the broker's reason for refusing one.`,
 	f.StringVar(&data, "data", "", "payload")
 	f.StringVar(&file, "data-file", "", "file that holds the payload; - for standard input")
 	f.StringToStringVar(&t.Extensions, "ext", nil, "extension attribute, NAME=VALUE")
-	f.IntVar(&p.Count, "count", 1, "how many events to send")
+	f.StringVarP(&events, "file", "f", "", "file of CloudEvents in JSON, instead of one made of the other flags; - for standard input")
+	f.IntVar(&count, "count", 1, "how many events to send")
 	f.Float64Var(&p.Rate, "rate", 0, "events a second (default: as fast as they are taken)")
 	f.IntVar(&p.Batch, "batch", 1, "events in one request")
 	f.IntVar(&p.Concurrency, "concurrency", 1, "requests at once")
@@ -70,9 +85,40 @@ durable, or with the broker's reason for refusing one.`,
 	return c
 }
 
-func checkPlan(p client.Plan) error {
+// sourceOf is what is sent: a file's events, or those that the flags describe.
+// count becomes -1 where it is not known.
+func sourceOf(c *cobra.Command, file string, t client.Template, count *int) (client.Source, func(), error) {
+	if file == "" {
+		return t.Events(*count), func() {}, nil
+	}
+	for _, name := range []string{"type", "source", "subject", "id", "content-type", "data", "data-file", "ext", "count"} {
+		if c.Flags().Changed(name) {
+			return nil, nil, usageError{fmt.Errorf("--file sends events as they are: --%s does not go with it", name)}
+		}
+	}
+	*count = -1
+	named := func(next client.Source, name string) client.Source {
+		return func() (json.RawMessage, error) {
+			e, err := next()
+			if err != nil && !errors.Is(err, io.EOF) {
+				err = fmt.Errorf("%s: %w\nIt must hold CloudEvents in the JSON format, such as {\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/me\",\"type\":\"greeting\",\"data\":{}}", name, err)
+			}
+			return e, err
+		}
+	}
+	if file == "-" {
+		return named(client.ReadEvents(c.InOrStdin()), "standard input"), func() {}, nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--file: %w", err)
+	}
+	return named(client.ReadEvents(f), file), func() { _ = f.Close() }, nil // it was read only
+}
+
+func checkPlan(p client.Plan, count int) error {
 	switch {
-	case p.Count < 1:
+	case count < 1:
 		return errors.New("--count must be at least 1")
 	case p.Batch < 1:
 		return errors.New("--batch must be at least 1")
@@ -104,10 +150,11 @@ func readData(c *cobra.Command, data, file string) ([]byte, error) {
 	return b, nil
 }
 
-func send(ctx context.Context, out io.Writer, url string, t client.Template, p client.Plan) error {
+// send sends count events, -1 where it is not known how many.
+func send(ctx context.Context, out io.Writer, url string, source client.Source, count int, p client.Plan) error {
 	p.Progress = func(int) {}
-	if p.Count > 1 && isTerminal(out) {
-		bar := progressbar.NewOptions(p.Count, progressbar.OptionSetWriter(out), progressbar.OptionShowIts(),
+	if count != 1 && isTerminal(out) {
+		bar := progressbar.NewOptions(count, progressbar.OptionSetWriter(out), progressbar.OptionShowIts(),
 			progressbar.OptionSetItsString("events"), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
 		p.Progress = func(n int) { _ = bar.Set(n) } // what cannot be drawn does not matter
 	}
@@ -115,11 +162,13 @@ func send(ctx context.Context, out io.Writer, url string, t client.Template, p c
 	transport.Proxy = nil
 	transport.MaxIdleConnsPerHost = p.Concurrency
 	start := time.Now()
-	n, err := client.Send(ctx, &http.Client{Transport: transport, CheckRedirect: noRedirect}, url, t, p)
-	if err != nil {
-		return fmt.Errorf("%d of %d events are durable: %w", n, p.Count, err)
-	}
-	if p.Count > 1 {
+	n, err := client.Send(ctx, &http.Client{Transport: transport, CheckRedirect: noRedirect}, url, source, p)
+	switch {
+	case err != nil && count < 0:
+		return fmt.Errorf("%d events are durable: %w", n, err)
+	case err != nil:
+		return fmt.Errorf("%d of %d events are durable: %w", n, count, err)
+	case n != 1:
 		d := time.Since(start)
 		fmt.Fprintf(out, "%d events are durable, %.0f a second\n", n, float64(n)/d.Seconds())
 	}

@@ -97,11 +97,12 @@ const tableData = 60
 func tablePrinter(w io.Writer, wide bool) func(operations.Line) error {
 	// One row at a time, so that a row is seen when it comes: widths are fixed.
 	const row = "%-12s  %8s  %-30s  %-30s  %s\n"
+	s := newStyle(w)
 	header := false
 	return func(l operations.Line) error {
 		if !header {
 			header = true
-			if _, err := fmt.Fprintf(w, row, "TIME", "OFFSET", "TYPE", "SOURCE", "DATA"); err != nil {
+			if _, err := fmt.Fprint(w, s.bold(fmt.Sprintf(row, "TIME", "OFFSET", "TYPE", "SOURCE", "DATA"))); err != nil {
 				return err
 			}
 		}
@@ -120,7 +121,7 @@ func tablePrinter(w io.Writer, wide bool) func(operations.Line) error {
 		if l.Partition > 0 {
 			offset = fmt.Sprintf("%d/%d", l.Partition, l.Offset)
 		}
-		_, err := fmt.Fprintf(w, row, l.Time.Local().Format("15:04:05.000"), offset, a.Type, a.Source, strings.ReplaceAll(data, "\n", " "))
+		_, err := fmt.Fprintf(w, s.faint("%-12s  %8s")+"  "+s.cyan("%-30s")+"  %-30s  %s\n", l.Time.Local().Format("15:04:05.000"), offset, a.Type, a.Source, strings.ReplaceAll(data, "\n", " "))
 		if err == nil && wide {
 			err = wideAttributes(w, l.Event)
 		}

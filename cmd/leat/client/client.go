@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
@@ -188,19 +189,30 @@ func (c *Client) Tail(ctx context.Context, name string, q TailQuery, each func(o
 		return err
 	}
 	defer body.Close()
+	var last *operations.Line
 	for d := json.NewDecoder(body); ; {
 		var line operations.Line
 		if err := d.Decode(&line); err != nil {
 			if errors.Is(err, io.EOF) || ctx.Err() != nil {
 				return nil
 			}
-			return fmt.Errorf("the stream broke off: %w", err)
+			return brokeOff(name, last, err)
 		}
 		if line.Error != "" {
 			return errors.New(line.Error)
 		}
+		last = &line
 		if err := each(line); err != nil {
 			return err
 		}
 	}
+}
+
+// brokeOff says how to go on where a stream ended before its time.
+func brokeOff(name string, last *operations.Line, err error) error {
+	if last == nil {
+		return fmt.Errorf("the stream broke off before the first event: %w\nIs the server running? See `leat status`", err)
+	}
+	return fmt.Errorf("the stream broke off after the event at offset %d of partition %d: %w\nGo on with --since %s, which shows the last one again: see `leat tail %s --help`",
+		last.Offset, last.Partition, err, last.Time.Format(time.RFC3339Nano), name)
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
+
+	"github.com/leat-dev/leat/api/event"
 )
 
 // Template is what the events of one send look like.
@@ -27,18 +29,17 @@ type Template struct {
 	Data             []byte
 }
 
-// Plan says how many events are sent, and how.
+// Plan says how events are sent.
 type Plan struct {
-	Count       int
 	Rate        float64 // events a second; 0: as fast as they are taken
 	Batch       int     // events a request; 1: each on its own
 	Concurrency int     // requests at once
 	Progress    func(sent int)
 }
 
-// Send sends events to url and returns how many were acknowledged. It stops at
-// the first that is refused.
-func Send(ctx context.Context, client *http.Client, url string, t Template, p Plan) (int, error) {
+// Send sends a source's events to url and returns how many were acknowledged.
+// It stops at the first that is refused, or that the source cannot give.
+func Send(ctx context.Context, client *http.Client, url string, next Source, p Plan) (int, error) {
 	var limiter *rate.Limiter
 	if p.Rate > 0 {
 		limiter = rate.NewLimiter(rate.Limit(p.Rate), max(p.Batch, 1))
@@ -55,40 +56,51 @@ func Send(ctx context.Context, client *http.Client, url string, t Template, p Pl
 	}()
 	g, sending := errgroup.WithContext(ctx)
 	g.SetLimit(max(p.Concurrency, 1))
-	for first := 0; first < p.Count && sending.Err() == nil; first += p.Batch {
-		n := min(p.Batch, p.Count-first)
-		if limiter != nil && limiter.WaitN(sending, n) != nil {
+	var bad error
+	for more := true; more && sending.Err() == nil; {
+		var events []json.RawMessage
+		if events, more, bad = take(next, max(p.Batch, 1)); len(events) == 0 {
+			break
+		}
+		if limiter != nil && limiter.WaitN(sending, len(events)) != nil {
 			break
 		}
 		g.Go(func() error {
-			if err := post(sending, client, url, t, first, n, p); err != nil {
+			if err := post(sending, client, url, events, p.Batch > 1); err != nil {
 				return err
 			}
-			sent <- n
+			sent <- len(events)
 			return nil
 		})
 	}
 	err := g.Wait()
 	close(sent)
-	return <-total, errors.Join(err, context.Cause(ctx))
+	return <-total, errors.Join(err, bad, context.Cause(ctx))
 }
 
-func post(ctx context.Context, client *http.Client, url string, t Template, first, n int, p Plan) error {
-	events := make([]map[string]any, n)
-	for i := range events {
-		events[i] = t.event(first+i, p.Count)
+// take takes up to n events, and says whether there may be more.
+func take(next Source, n int) (events []json.RawMessage, more bool, err error) {
+	for len(events) < n {
+		e, err := next()
+		if errors.Is(err, io.EOF) {
+			return events, false, nil
+		}
+		if err != nil {
+			return events, false, err
+		}
+		events = append(events, e)
 	}
-	var body []byte
-	var err error
-	contentType := "application/cloudevents+json"
-	if p.Batch > 1 {
-		contentType = "application/cloudevents-batch+json"
-		body, err = json.Marshal(events)
-	} else {
-		body, err = json.Marshal(events[0])
-	}
-	if err != nil {
-		return fmt.Errorf("encode event: %w", err)
+	return events, true, nil
+}
+
+func post(ctx context.Context, client *http.Client, url string, events []json.RawMessage, batch bool) error {
+	body, contentType := []byte(events[0]), event.StructuredType
+	if batch {
+		contentType = event.BatchType
+		var err error
+		if body, err = json.Marshal(events); err != nil {
+			return fmt.Errorf("encode events: %w", err)
+		}
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
