@@ -144,6 +144,9 @@ func (s *Server) config(l net.Listener, namespaces *namespacePlugin) (*genericap
 	c.RESTOptionsGetter = s.storage(extensions.Codecs.LegacyCodec(apiextensionsv1.SchemeGroupVersion))
 
 	plugins := []admission.Interface{namespaces}
+	if len(s.o.Permanent) > 0 {
+		plugins = append(plugins, newPermanentPlugin(s.o.Permanent))
+	}
 	if s.o.Kinds != nil {
 		plugins = append(plugins, newKindPlugin(s.o.Kinds))
 	}

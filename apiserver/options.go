@@ -48,6 +48,8 @@ type Options struct {
 	// Namespaces exist from the start and cannot be deleted: default,
 	// kube-system and leat-system.
 	Namespaces []string
+	// Permanent are objects that cannot be deleted.
+	Permanent []Permanent
 	// Node is this member, shown by "kubectl get nodes"; without a name: none.
 	Node Node
 	// Handlers serve other paths behind the same authentication, by prefix, such

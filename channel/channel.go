@@ -14,7 +14,8 @@ import (
 // Errors of this package, to be tested with errors.Is; see raftlog's too.
 var (
 	ErrNotFound = errors.New("channel not found")
-	// ErrStale: a newer version of the subscriptions has been applied already.
+	// ErrStale: a newer version of the subscriptions, or a producer's position
+	// beyond the one that an append rests on, has been applied already.
 	ErrStale = errors.New("stale: a newer version has been applied")
 	// ErrExpired: the offset lies below the partition's floor.
 	ErrExpired = errors.New("offset is below the retention floor")

@@ -22,12 +22,18 @@ type Producers interface {
 	// position, the events are appended and the position becomes sequence, both
 	// or neither; otherwise nothing happens, and it is no error. Without events
 	// only the position moves. After an error that leaves the outcome unknown it
-	// may be called again as it was. A producer appends from one place at a time:
-	// of two calls at once, the one with the lower sequence may be dropped.
+	// may be called again as it was, and nothing else may be until the outcome is
+	// known. A producer appends from one place at a time: of two calls at once,
+	// the one with the lower sequence may be dropped.
+	AppendFrom(ctx context.Context, producer string, sequence uint64, events []*event.Event) error
+	// AppendAfter is AppendFrom by a producer whose events need not end where they
+	// did in an earlier attempt, which may still be on its way: they are what
+	// comes after a position up to sequence. ErrStale where the position is
+	// neither that nor sequence or above: read it, and go on from there.
 	//
 	// A channel keeps the positions of Options.MaxProducers producers. Beyond
 	// that the one that has not been used for the longest time is forgotten.
-	AppendFrom(ctx context.Context, producer string, sequence uint64, events []*event.Event) error
+	AppendAfter(ctx context.Context, producer string, after, sequence uint64, events []*event.Event) error
 	// Position is the sequence of the producer's last append that is applied, 0
 	// where there is none.
 	Position(producer string) uint64
@@ -40,6 +46,16 @@ const maxProducerName = 253
 
 // AppendFrom implements Producers.
 func (c *raftChannel) AppendFrom(ctx context.Context, producer string, sequence uint64, events []*event.Event) error {
+	return c.produce(ctx, producer, produceCommand{sequence: sequence}, events)
+}
+
+// AppendAfter implements Producers.
+func (c *raftChannel) AppendAfter(ctx context.Context, producer string, after, sequence uint64, events []*event.Event) error {
+	return c.produce(ctx, producer, produceCommand{isAfter: true, after: after, sequence: sequence}, events)
+}
+
+func (c *raftChannel) produce(ctx context.Context, producer string, cmd produceCommand, events []*event.Event) error {
+	sequence := cmd.sequence
 	switch {
 	case producer == "" || len(producer) > maxProducerName:
 		return fmt.Errorf("append to %v: the producer's name must have 1 to %d bytes, not %d", c, maxProducerName, len(producer))
@@ -52,7 +68,7 @@ func (c *raftChannel) AppendFrom(ctx context.Context, producer string, sequence 
 	if sequence <= c.Position(producer) {
 		return nil
 	}
-	cmd := produceCommand{channel: c.num, producer: producer, sequence: sequence, keep: uint32(c.shard.o.MaxProducers)}
+	cmd.channel, cmd.producer, cmd.keep = c.num, producer, uint32(c.shard.o.MaxProducers)
 	b := cmd.encode()
 	if len(events) > 0 {
 		b = encodeRuns(b, *c.parts.Load(), events)
@@ -72,12 +88,14 @@ func (c *raftChannel) Position(producer string) uint64 {
 
 // produceCommand is an append with a producer's position; the runs follow it,
 // as in an append. The bound is part of the command, for members may be
-// configured differently. Result: nil, also where it was dropped.
+// configured differently. Result: nil, also where it was dropped, or ErrStale.
 type produceCommand struct {
 	channel  uint32
 	producer string
 	sequence uint64
 	keep     uint32
+	isAfter  bool // after is the position that it rests on
+	after    uint64
 	runs     []byte
 }
 
@@ -86,12 +104,20 @@ func (c *produceCommand) encode() []byte {
 	b = appendString(b, c.producer)
 	b = binary.AppendUvarint(b, c.sequence)
 	b = binary.AppendUvarint(b, uint64(c.keep))
+	if c.isAfter {
+		b = binary.AppendUvarint(append(b, 1), c.after)
+	} else {
+		b = append(b, 0)
+	}
 	return append(b, c.runs...)
 }
 
 func decodeProduce(b []byte) (c produceCommand, err error) {
 	d := decoder{b: b}
-	c = produceCommand{channel: d.uint32(), producer: d.string(), sequence: d.uvarint(), keep: d.uint32()}
+	c = produceCommand{channel: d.uint32(), producer: d.string(), sequence: d.uvarint(), keep: d.uint32(), isAfter: d.byte() == 1}
+	if c.isAfter {
+		c.after = d.uvarint()
+	}
 	c.runs = d.b
 	return c, d.err
 }
@@ -107,9 +133,14 @@ func (s *Shard) applyProduce(e *raftlog.Entry, ordinal int, body []byte) error {
 	if ch == nil {
 		return fmt.Errorf("append of producer %q: channel id %d: %w", c.producer, c.channel, ErrNotFound)
 	}
-	if c.sequence <= ch.producers.position(c.producer) {
+	position := ch.producers.position(c.producer)
+	if c.sequence <= position {
 		s.skip(e, ordinal, c.runs)
 		return nil
+	}
+	if c.isAfter && c.after != position {
+		s.skip(e, ordinal, c.runs)
+		return fmt.Errorf("append of producer %q after %d: its position is %d: %w", c.producer, c.after, position, ErrStale)
 	}
 	if err := s.applyAppend(e, c.runs); err != nil {
 		s.skip(e, ordinal, c.runs)

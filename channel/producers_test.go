@@ -130,6 +130,35 @@ func TestProducersAreBoundedByUse(t *testing.T) {
 	w.equal("the command's own bound", ch.(*raftChannel).producers.list(), []producerPosition{{"e", 7}})
 }
 
+// TestAppendAfter: an attempt that was given up may still arrive, before or
+// after the next one, which need not end where it did.
+func TestAppendAfter(t *testing.T) {
+	w := newWorld(t)
+	ch := w.channel("a", 1)
+	after := func(after, sequence uint64, id string) []byte {
+		c := produceCommand{channel: ch.(*raftChannel).num, producer: "p", sequence: sequence, keep: 9, isAfter: true, after: after}
+		return encodeRuns(c.encode(), ch.Partitions(), []*event.Event{anEvent(id)})
+	}
+	stale := func(what string, r any) {
+		t.Helper()
+		if err, _ := r.(error); !errors.Is(err, ErrStale) {
+			t.Fatalf("%s: %v", what, r)
+		}
+	}
+	p := ch.(Producers)
+	w.ok(p.AppendAfter(w.ctx, "p", 0, 10, []*event.Event{anEvent("to 10")}))
+	r := w.group.together(after(10, 15, "to 15"), after(10, 20, "late"), after(15, 30, "to 30"), after(15, 25, "below"), after(25, 40, "between"))
+	stale("late", r[1])
+	stale("between", r[4])
+	w.equal("a lower one is nothing new", r[3], nil)
+	stale("by the method", p.AppendAfter(w.ctx, "p", 25, 40, []*event.Event{anEvent("between")}))
+	w.ok(p.AppendAfter(w.ctx, "p", 25, 30, []*event.Event{anEvent("again")}))
+	w.shard.o.TailBytes = 1
+	w.start()
+	w.equal("read", w.read(w.named("a").Partitions()[0], 0, 9), []string{"to 10", "to 15", "to 30"})
+	w.equal("position", w.named("a").(Producers).Position("p"), 30)
+}
+
 func TestProducersOfBadForm(t *testing.T) {
 	w := newWorld(t)
 	ch := w.channel("a", 1)

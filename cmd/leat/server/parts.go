@@ -18,6 +18,7 @@ import (
 	"github.com/leat-dev/leat/broker"
 	"github.com/leat-dev/leat/broker/controller"
 	"github.com/leat-dev/leat/broker/operations"
+	"github.com/leat-dev/leat/broker/system"
 	"github.com/leat-dev/leat/channel"
 	"github.com/leat-dev/leat/cmd/leat/server/metrics"
 	"github.com/leat-dev/leat/cmd/leat/server/tracing"
@@ -116,6 +117,7 @@ func startAPI(ctx context.Context, s settings.Server, l listeners, meta *kv.Stor
 		KV: meta, Listener: l.api, KeysDir: filepath.Join(s.Data, "keys"), Kubeconfig: filepath.Join(s.Data, kubeconfigFile),
 		Version: version, CRDs: crds, Kinds: admission.New(admission.Options{CheckFilter: controller.CheckFilter(filterLimits(s))}),
 		Node:        apiserver.Node{Name: s.Node},
+		Permanent:   []apiserver.Permanent{systemBroker()},
 		Handlers:    map[string]http.Handler{"/leat/v1/": operations.Handler(o)},
 		MaxRequests: s.MaxAPIRequests, MaxMutatingRequests: s.MaxAPIMutating, ShutdownTimeout: s.ShutdownTimeout, Logger: logger,
 	})
@@ -136,6 +138,9 @@ func startAPI(ctx context.Context, s settings.Server, l listeners, meta *kv.Stor
 func startController(ctx context.Context, s settings.Server, l listeners, a *apiserver.Server, log *channel.Log, d *dispatcher.Dispatcher, r *controller.Registry, i *broker.Ingress, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) error {
 	client, mapper, err := controller.Connect(a.LoopbackConfig())
 	if err != nil {
+		return err
+	}
+	if err := system.EnsureBroker(ctx, client); err != nil {
 		return err
 	}
 	c, err := controller.New(controller.Options{

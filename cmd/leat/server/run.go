@@ -85,6 +85,9 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	if err := startController(ctx, s, listeners, api, log, d, registry, ingress, logger, fail, &stops); err != nil {
 		return err
 	}
+	if err := startSystem(ctx, s, listeners, meta, registry, m, logger, fail, &stops); err != nil {
+		return err
+	}
 	startHTTP(s, listeners, ingress, m, logger, fail, &stops)
 
 	e := Endpoints{HTTP: listeners.httpURL(), API: listeners.apiURL(), Kubeconfig: filepath.Join(s.Data, kubeconfigFile), PID: os.Getpid()}
@@ -211,7 +214,8 @@ func openLog(ctx context.Context, s settings.Server, m *metrics.Metrics, logger 
 	shard := channel.NewShard(channel.Options{
 		RetentionAge: s.RetentionAge, DeadLetterRetention: s.DeadLetterRetentionAge, DeadLetterBytes: int64(s.DeadLetterMaxBytes),
 		MaxDisk: int64(s.MaxDisk), RefuseOverMaxDisk: s.MaxDiskPolicy == "refuse",
-		TailBytes: int64(s.TailBytes), CacheBytes: int64(s.ReadCacheBytes), Expired: m.Expired, Logger: logger,
+		MaxProducers: s.MaxProducers,
+		TailBytes:    int64(s.TailBytes), CacheBytes: int64(s.ReadCacheBytes), Expired: m.Expired, Logger: logger,
 	})
 	group, err := raftlog.Open(ctx, groupOptions(s, shardName, shard, m, logger, fatal))
 	if err != nil {

@@ -51,6 +51,11 @@ type Server struct {
 	MaxPendingBytes        Bytes
 	TailBytes              Bytes
 	ReadCacheBytes         Bytes
+	MaxProducers           int
+
+	SystemMaxDataBytes   Bytes
+	SystemStatusBurst    int
+	SystemStatusInterval time.Duration
 
 	MaxEventBytes     Bytes
 	MaxBatchBytes     Bytes
@@ -124,6 +129,10 @@ func (s *Server) declareLog(f *pflag.FlagSet) {
 	bytesVar(f, &s.MaxEntryBytes, "max-entry-bytes", 256<<10, "events packed into one log entry; a larger event or batch is an entry of its own")
 	bytesVar(f, &s.MaxPendingBytes, "max-pending-bytes", 64<<20, "events waiting for the disk; more get 503")
 	bytesVar(f, &s.TailBytes, "tail-bytes", 32<<20, "recent events kept in memory for delivery")
+	f.IntVar(&s.MaxProducers, "max-producers", 1024, "producers whose positions one broker or channel keeps, so that each of their events is there exactly once; beyond, the one used longest ago is forgotten")
+	bytesVar(f, &s.SystemMaxDataBytes, "system-max-data-bytes", 256<<10, "size up to which an object is shown whole on the system broker; larger ones by reference")
+	f.IntVar(&s.SystemStatusBurst, "system-status-burst", 5, "events at once, on the system broker, of the status of one of its own objects")
+	f.DurationVar(&s.SystemStatusInterval, "system-status-interval", 10*time.Second, "time between such events after the burst; a gap names those between")
 	bytesVar(f, &s.ReadCacheBytes, "read-cache-bytes", 16<<20, "older events kept in memory for subscriptions that are behind")
 }
 
@@ -303,6 +312,7 @@ func (s *Server) validatePositive() (errs []error) {
 		{"dead-letter-max-bytes", int64(s.DeadLetterMaxBytes)}, {"disk-floor", int64(s.DiskFloor)}, {"disk-reserve", int64(s.DiskReserve)},
 		{"segment-bytes", int64(s.SegmentBytes)}, {"snapshot-bytes", int64(s.SnapshotBytes)}, {"max-entry-bytes", int64(s.MaxEntryBytes)},
 		{"max-pending-bytes", int64(s.MaxPendingBytes)}, {"tail-bytes", int64(s.TailBytes)}, {"read-cache-bytes", int64(s.ReadCacheBytes)},
+		{"max-producers", int64(s.MaxProducers)}, {"system-max-data-bytes", int64(s.SystemMaxDataBytes)}, {"system-status-burst", int64(s.SystemStatusBurst)}, {"system-status-interval", int64(s.SystemStatusInterval)},
 		{"max-event-bytes", int64(s.MaxEventBytes)}, {"max-batch-bytes", int64(s.MaxBatchBytes)}, {"max-header-bytes", int64(s.MaxHeaderBytes)}, {"max-header-lines", int64(s.MaxHeaderLines)},
 		{"max-body-memory", int64(s.MaxBodyMemory)}, {"max-requests", int64(s.MaxRequests)}, {"max-conns", int64(s.MaxConns)},
 		{"read-header-timeout", int64(s.ReadHeaderTimeout)}, {"read-timeout", int64(s.ReadTimeout)}, {"write-timeout", int64(s.WriteTimeout)},

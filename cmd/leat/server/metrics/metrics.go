@@ -31,6 +31,7 @@ type Metrics struct {
 	delivery deliveryMetrics
 	log      logMetrics
 	scrapes  scrapeMetrics
+	system   systemMetrics
 	spans    *counters
 }
 
@@ -68,6 +69,7 @@ func New(o Options) *Metrics {
 	m.delivery.declare(&m.set)
 	m.log.declare(&m.set)
 	m.scrapes.declare(&m.set)
+	m.system.declare(&m.set)
 	m.spans = m.counter("leat_trace_spans_total", "Spans of traces, by result: exported; dropped, because the queue was full; or failed, because the collector did not take them.", "result")
 	m.declare("counter", refused.Name, refused.Help, []string{"metric"})
 	build := m.gauge("leat_build_info", "Always 1; the labels say which build this is.", "version", "goversion")

@@ -1,0 +1,147 @@
+package system
+
+import (
+	"encoding/json"
+	"regexp"
+	"strings"
+)
+
+// redacted stands where a credential was.
+const redacted = "REDACTED"
+
+// lastApplied is kubectl's copy of what was applied, as JSON in a string.
+const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
+
+// patterns find credentials inside of texts. Their first group, and the second
+// where there is one, is kept.
+type pattern struct {
+	*regexp.Regexp
+	with string
+}
+
+func patterns() []pattern {
+	compile := regexp.MustCompile
+	return []pattern{
+		// The user and password of a URL, wherever it stands.
+		{compile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^/?#\s"'<>]*@`), "${1}" + redacted + "@"},
+		// What a URL's query calls a credential.
+		{compile(`(?i)([?&;](?:[a-z0-9._~-]*(?:token|password|passwd|secret|signature|credential|apikey|api_key|api-key|accesskey|access_key)|sig|key|code)=)[^&;#\s"'<>]+`), "${1}" + redacted},
+		// Authorization, as a header has it.
+		{compile(`(?i)\b(bearer|basic)(\s+)[a-z0-9._~+/=-]{8,}`), "${1}${2}" + redacted},
+		// A JSON web token.
+		{compile(`\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`), redacted},
+		// A private key.
+		{compile(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)`), redacted},
+	}
+}
+
+// redactor takes credentials out of objects.
+type redactor struct{ patterns []pattern }
+
+func newRedactor() redactor { return redactor{patterns()} }
+
+func (r redactor) value(v any) any {
+	switch v := v.(type) {
+	case string:
+		return r.text(v)
+	case map[string]any:
+		r.fields(v)
+	case []any:
+		for i := range v {
+			v[i] = r.value(v[i])
+		}
+	}
+	return v
+}
+
+// fields redacts an object in place.
+func (r redactor) fields(m map[string]any) {
+	for name, v := range m {
+		s, isText := v.(string)
+		switch {
+		case isText && name == lastApplied:
+			m[name] = r.document(s)
+		case s != "" && isCredential(name):
+			m[name] = redacted
+		default:
+			m[name] = r.value(v)
+		}
+	}
+	// A Secret inside of another object, a template of one say.
+	if kind, _ := m["kind"].(string); kind == "Secret" {
+		for _, part := range []string{"data", "stringData"} {
+			if inner, ok := m[part].(map[string]any); ok {
+				for name := range inner {
+					inner[name] = redacted
+				}
+			}
+		}
+	}
+	// An entry of a list of variables or headers: {name: PASSWORD, value: ...}.
+	if name, ok := m["name"].(string); ok && isCredential(name) {
+		if s, ok := m["value"].(string); ok && s != "" {
+			m["value"] = redacted
+		}
+	}
+}
+
+// document redacts JSON in a string; what is no JSON cannot be judged.
+func (r redactor) document(s string) string {
+	o, err := decodeObject([]byte(s))
+	if err != nil {
+		return redacted
+	}
+	if o.string("kind") == "Secret" {
+		return redacted
+	}
+	r.fields(o)
+	b, err := encode(map[string]any(o))
+	if err != nil {
+		return redacted
+	}
+	return string(b)
+}
+
+func (r redactor) text(s string) string {
+	if trimmed := strings.TrimSpace(s); strings.HasPrefix(trimmed, "{") && json.Valid([]byte(trimmed)) {
+		if o, err := decodeObject([]byte(trimmed)); err == nil {
+			before, _ := encode(map[string]any(o)) // it was decoded just now
+			r.fields(o)
+			if after, err := encode(map[string]any(o)); err == nil && string(after) != string(before) {
+				return string(after)
+			}
+		}
+	}
+	for _, p := range r.patterns {
+		s = p.ReplaceAllString(s, p.with)
+	}
+	return s
+}
+
+// credentials are the endings of names whose values are credentials, in small
+// letters and without separators.
+func credentials() []string {
+	return []string{
+		"password", "passwd", "passphrase", "pwd", "token", "secret", "apikey", "accesskey", "accesskeyid", "secretkey",
+		"privatekey", "secretaccesskey", "signingkey", "encryptionkey", "sharedkey", "credential", "credentials", "authorization",
+		"connectionstring", "dockerconfigjson", "kubeconfig",
+	}
+}
+
+// isCredential says whether a field of this name holds a credential when it
+// holds a text.
+func isCredential(name string) bool {
+	plain := strings.Map(func(c rune) rune {
+		switch c {
+		case '-', '_', '.', ' ', '/':
+			return -1
+		}
+		return c
+	}, strings.ToLower(name))
+	for _, ending := range credentials() {
+		if strings.HasSuffix(plain, ending) {
+			return true
+		}
+	}
+	return false
+}
