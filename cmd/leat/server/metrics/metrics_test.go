@@ -19,6 +19,7 @@ import (
 
 	"github.com/leat-dev/leat/api/event"
 	"github.com/leat-dev/leat/broker"
+	"github.com/leat-dev/leat/broker/system"
 	"github.com/leat-dev/leat/channel"
 	"github.com/leat-dev/leat/dispatcher"
 	"github.com/leat-dev/leat/raftlog"
@@ -171,6 +172,7 @@ func TestEverythingIsCounted(t *testing.T) {
 	r.m.Log("s0").Proposed(raftlog.Events, time.Second, fmt.Errorf("x: %w", raftlog.ErrDiskFull))
 	r.m.Log("s0").Snapshot(time.Second, nil)
 	r.m.Span("exported", 4)
+	r.m.Published(r.broker.ID(), []*event.Event{{Type: system.TypeGap}, {Type: "x"}}, 7)
 	r.eventually(
 		`leat_delivery_replies_total{`+trigger+`result="dropped",subscription="",trigger="orders"} 1`,
 		`leat_retention_expired_total{`+trigger+`subscription="",trigger="orders",what="events"} 3`,
