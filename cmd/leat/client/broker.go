@@ -22,9 +22,7 @@ func (e *NotReadyError) Error() string {
 
 // EnsureBroker makes a broker where there is none.
 func (c *Client) EnsureBroker(ctx context.Context, name string) error {
-	body, err := json.Marshal(map[string]any{
-		"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "metadata": map[string]any{"name": name, "namespace": c.Namespace},
-	})
+	body, err := c.newBroker(name)
 	if err != nil {
 		return err
 	}
@@ -47,6 +45,19 @@ func (c *Client) EnsureBroker(ctx context.Context, name string) error {
 		err = responseError(resp.Status, b)
 	}
 	return fmt.Errorf("make broker %s/%s: %w", c.Namespace, name, err)
+}
+
+// newBroker is a broker as `kubectl apply` makes it, so that it can be applied
+// over without a warning.
+func (c *Client) newBroker(name string) ([]byte, error) {
+	metadata := map[string]any{"name": name, "namespace": c.Namespace, "annotations": map[string]string{}}
+	broker := map[string]any{"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "metadata": metadata}
+	applied, err := json.Marshal(broker)
+	if err != nil {
+		return nil, err
+	}
+	metadata["annotations"] = map[string]string{"kubectl.kubernetes.io/last-applied-configuration": string(applied) + "\n"}
+	return json.Marshal(broker)
 }
 
 // AwaitBroker waits until a broker takes events, and returns its address.
