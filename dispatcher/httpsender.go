@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +32,7 @@ func NewHTTPSender(o HTTPOptions) Sender {
 		MaxIdleConns:           o.MaxIdleConns,
 		IdleConnTimeout:        o.IdleTimeout,
 		TLSHandshakeTimeout:    o.DialTimeout,
+		TLSClientConfig:        &tls.Config{RootCAs: o.RootCAs},
 		MaxResponseHeaderBytes: 64 << 10,
 		DisableCompression:     true,
 		ForceAttemptHTTP2:      true,

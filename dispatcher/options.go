@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"crypto/x509"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -91,6 +92,9 @@ type HTTPOptions struct {
 	// AllowedPrefixes are allowed whatever the built-in rules say; DeniedAddrs
 	// are refused all the same.
 	AllowedPrefixes []netip.Prefix
+	// RootCAs are the authorities that subscribers' certificates are checked
+	// against; nil: the system's.
+	RootCAs *x509.CertPool
 }
 
 func (o Options) withDefaults() Options {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ func sendCommand() *cobra.Command {
 		data, file string
 		events     string
 		count      int
+		ca         string
 	)
 	c := &cobra.Command{
 		Use:   "send BROKER",
@@ -63,7 +65,11 @@ prints has its event in the member "event".`,
 			if err != nil {
 				return err
 			}
-			return send(c.Context(), c.ErrOrStderr(), url, source, count, p)
+			transport, err := cl.EventTransport(ca)
+			if err != nil {
+				return err
+			}
+			return send(c.Context(), c.ErrOrStderr(), transport, url, source, count, p)
 		},
 	}
 	f := c.Flags()
@@ -81,6 +87,7 @@ prints has its event in the member "event".`,
 	f.Float64Var(&p.Rate, "rate", 0, "events a second (default: as fast as they are taken)")
 	f.IntVar(&p.Batch, "batch", 1, "events in one request")
 	f.IntVar(&p.Concurrency, "concurrency", 1, "requests at once")
+	f.StringVar(&ca, "ca", "", "certificate authorities of the broker's address, beside the system's and the kubeconfig's, as a PEM file")
 	c.ValidArgsFunction = completeNames(&flags, brokers)
 	return c
 }
@@ -151,18 +158,19 @@ func readData(c *cobra.Command, data, file string) ([]byte, error) {
 }
 
 // send sends count events, -1 where it is not known how many.
-func send(ctx context.Context, out io.Writer, url string, source client.Source, count int, p client.Plan) error {
+func send(ctx context.Context, out io.Writer, transport *http.Transport, url string, source client.Source, count int, p client.Plan) error {
 	p.Progress = func(int) {}
 	if count != 1 && isTerminal(out) {
 		bar := progressbar.NewOptions(count, progressbar.OptionSetWriter(out), progressbar.OptionShowIts(),
 			progressbar.OptionSetItsString("events"), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
 		p.Progress = func(n int) { _ = bar.Set(n) } // what cannot be drawn does not matter
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.Proxy = nil
 	transport.MaxIdleConnsPerHost = p.Concurrency
 	start := time.Now()
 	n, err := client.Send(ctx, &http.Client{Transport: transport, CheckRedirect: noRedirect}, url, source, p)
+	if certificate := (*tls.CertificateVerificationError)(nil); errors.As(err, &certificate) {
+		err = fmt.Errorf("%w\nIs it signed by an authority of your own? Name that with --ca FILE", err)
+	}
 	switch {
 	case err != nil && count < 0:
 		return fmt.Errorf("%d events are durable: %w", n, err)

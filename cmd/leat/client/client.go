@@ -3,6 +3,8 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,6 +51,8 @@ type Client struct {
 
 	http *http.Client
 	base *url.URL
+	// authority is the kubeconfig's, in PEM; it may be empty.
+	authority []byte
 }
 
 // Connect reads the kubeconfig. It does not dial yet.
@@ -83,7 +87,34 @@ func Connect(f Flags) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig: %w", err)
 	}
-	return &Client{Namespace: namespace, http: client, base: base}, nil
+	if err := rest.LoadTLSFiles(config); err != nil {
+		return nil, fmt.Errorf("kubeconfig: %w", err)
+	}
+	return &Client{Namespace: namespace, http: client, base: base, authority: config.CAData}, nil
+}
+
+// EventTransport reaches the address that a broker takes events at. Where that
+// is HTTPS its certificate must be signed by an authority of the system, by the
+// kubeconfig's, or by one of the file, unless that is empty.
+func (c *Client) EventTransport(file string) (*http.Transport, error) {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.Proxy = nil
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool() // a system without any
+	}
+	pool.AppendCertsFromPEM(c.authority) // there may be none
+	if file != "" {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("--ca: %w", err)
+		}
+		if !pool.AppendCertsFromPEM(b) {
+			return nil, fmt.Errorf("--ca: %s holds no certificate in PEM", file)
+		}
+	}
+	t.TLSClientConfig = &tls.Config{RootCAs: pool}
+	return t, nil
 }
 
 // get asks the API for a path. Its body must be closed. Anything but 200 is an

@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,6 +22,7 @@ import (
 	"github.com/leat-dev/leat/broker/operations"
 	"github.com/leat-dev/leat/broker/system"
 	"github.com/leat-dev/leat/channel"
+	"github.com/leat-dev/leat/cmd/leat/server/certs"
 	"github.com/leat-dev/leat/cmd/leat/server/metrics"
 	"github.com/leat-dev/leat/cmd/leat/server/tracing"
 	"github.com/leat-dev/leat/cmd/leat/settings"
@@ -77,10 +80,16 @@ func startDispatcher(s settings.Server, l listeners, m *metrics.Metrics, spans e
 	denied = slices.DeleteFunc(denied, func(a netip.AddrPort) bool {
 		return slices.ContainsFunc(allowed, func(p netip.Prefix) bool { return p.Contains(a.Addr().Unmap()) })
 	})
+	var authorities *x509.CertPool // nil: the system's
+	if s.DeliveryCA != "" {
+		if authorities, err = certs.Pool(s.DeliveryCA); err != nil {
+			return nil, fmt.Errorf("--delivery-ca: %w", err)
+		}
+	}
 	d := dispatcher.New(dispatcher.Options{
 		HTTP: dispatcher.HTTPOptions{
 			MaxConnsPerHost: s.MaxConnsPerHost, MaxReplyBytes: int(s.MaxReplyBytes),
-			DeniedAddrs: denied, AllowedPrefixes: allowed,
+			DeniedAddrs: denied, AllowedPrefixes: allowed, RootCAs: authorities,
 		},
 		MaxRequests: s.MaxDeliveries, MaxRequestBytes: int64(s.MaxDeliveryBytes), MaxWaiting: s.MaxWaiting, Filter: filterLimits(s),
 		Hooks: m.Deliveries(), Spans: spans, Logger: logger,
@@ -145,7 +154,7 @@ func startController(ctx context.Context, s settings.Server, l listeners, a *api
 	}
 	c, err := controller.New(controller.Options{
 		Client: client, Mapper: mapper, Log: log, Dispatcher: d, Registry: r,
-		AcceptReply: i.AcceptReply, BaseURL: l.httpURL(),
+		AcceptReply: i.AcceptReply, BaseURL: l.publicURL(),
 		DeliveryTimeout: s.DeliveryTimeout, Logger: logger,
 	})
 	if err != nil {
@@ -156,16 +165,26 @@ func startController(ctx context.Context, s settings.Server, l listeners, a *api
 }
 
 // startHTTP takes events, and answers for its health.
-func startHTTP(s settings.Server, l listeners, i *broker.Ingress, m *metrics.Metrics, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) {
+func startHTTP(ctx context.Context, s settings.Server, l listeners, i *broker.Ingress, m *metrics.Metrics, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) error {
 	o := broker.ServerOptions{
 		ReadHeaderTimeout: s.ReadHeaderTimeout, ReadTimeout: s.ReadTimeout, WriteTimeout: s.WriteTimeout, IdleTimeout: s.IdleTimeout,
 		MaxHeaderBytes: int(s.MaxHeaderBytes), MaxConns: s.MaxConns, Logger: logger,
 	}
 	h := broker.NewServer(httpHandler(i, m), o)
+	listener, serve := broker.LimitConns(l.http, o), h.Serve
+	if s.TLSCert != "" {
+		pair, err := certs.Load(certs.Options{Cert: s.TLSCert, Key: s.TLSKey, Every: s.TLSReload, Logger: logger})
+		if err != nil {
+			return fmt.Errorf("--tls-cert: %w", err)
+		}
+		stops.push("certificate", run(ctx, "certificate", fail, pair.Run))
+		h.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.Get}
+		serve = func(l net.Listener) error { return h.ServeTLS(l, "", "") }
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := h.Serve(broker.LimitConns(l.http, o)); !errors.Is(err, http.ErrServerClosed) {
+		if err := serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			fail(fmt.Errorf("--http: %w", err))
 		}
 	}()
@@ -177,6 +196,7 @@ func startHTTP(s settings.Server, l listeners, i *broker.Ingress, m *metrics.Met
 		<-done
 		return err
 	})
+	return nil
 }
 
 // httpHandler serves the HTTP port. A broker's path has two parts, so these

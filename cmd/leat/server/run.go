@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/leat-dev/leat/broker"
@@ -88,7 +89,9 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	if err := startSystem(ctx, s, listeners, meta, registry, m, logger, fail, &stops); err != nil {
 		return err
 	}
-	startHTTP(s, listeners, ingress, m, logger, fail, &stops)
+	if err := startHTTP(ctx, s, listeners, ingress, m, logger, fail, &stops); err != nil {
+		return err
+	}
 
 	e := Endpoints{HTTP: listeners.httpURL(), API: listeners.apiURL(), Kubeconfig: filepath.Join(s.Data, kubeconfigFile), PID: os.Getpid()}
 	if e.Kubeconfig, err = filepath.Abs(e.Kubeconfig); err != nil {
@@ -134,9 +137,17 @@ func (s *stack) run(ctx context.Context) error {
 }
 
 // listeners are the two ports.
-type listeners struct{ http, api net.Listener }
+type listeners struct {
+	http, api net.Listener
+	// scheme is that of http, public where others reach it.
+	scheme, public string
+}
 
 func listen(ctx context.Context, s settings.Server) (l listeners, err error) {
+	l.scheme, l.public = "http", strings.TrimSuffix(s.PublicURL, "/")
+	if s.TLSCert != "" {
+		l.scheme = "https"
+	}
 	var c net.ListenConfig
 	if l.http, err = c.Listen(ctx, "tcp", s.HTTP); err != nil {
 		return l, listenError("http", s.HTTP, err)
@@ -164,8 +175,18 @@ func (l listeners) close() {
 	}
 }
 
-func (l listeners) httpURL() string { return "http://" + reachable(l.http) }
-func (l listeners) apiURL() string  { return "https://" + reachable(l.api) }
+// httpURL is the address for events as this machine reaches it, publicURL as
+// others do.
+func (l listeners) httpURL() string { return l.scheme + "://" + reachable(l.http) }
+
+func (l listeners) publicURL() string {
+	if l.public != "" {
+		return l.public
+	}
+	return l.httpURL()
+}
+
+func (l listeners) apiURL() string { return "https://" + reachable(l.api) }
 
 // reachable is a listener's address as this machine can dial it.
 func reachable(l net.Listener) string {

@@ -28,6 +28,10 @@ type Server struct {
 	Node string
 
 	InsecureNoAuth bool
+	TLSCert        string
+	TLSKey         string
+	TLSReload      time.Duration
+	PublicURL      string
 
 	LogFormat       string
 	LogLevel        string
@@ -82,6 +86,7 @@ type Server struct {
 	MaxDeliveryBytes     Bytes
 	MaxWaiting           int
 	AllowDestinations    []string
+	DeliveryCA           string
 	MaxFilterNodes       int
 	MaxFilterDataBytes   Bytes
 	MaxFilterSteps       int
@@ -104,6 +109,10 @@ func (s *Server) declareServer(f *pflag.FlagSet) {
 	f.StringVar(&s.API, "api", "127.0.0.1:8443", "address of the Kubernetes API and of Leat's operations API; port 0 takes a free one")
 	f.StringVar(&s.Node, "node", "leat-0", "name of this member; it must not change")
 	f.BoolVar(&s.InsecureNoAuth, "insecure-no-auth", false, "take events from anyone who reaches the address, also beyond loopback")
+	f.StringVar(&s.TLSCert, "tls-cert", "", "certificate of the address for events, with its chain, as a PEM file; it is then served by HTTPS")
+	f.StringVar(&s.TLSKey, "tls-key", "", "key of tls-cert, as a PEM file")
+	f.DurationVar(&s.TLSReload, "tls-reload", 5*time.Second, "how often tls-cert and tls-key are looked at; new ones are used at once")
+	f.StringVar(&s.PublicURL, "public-url", "", "URL at which others reach the address for events, such as https://events.example.com; status.address.url begins with it")
 	f.StringVar(&s.LogFormat, "log-format", "auto", "text, json, or auto: text on a terminal, json otherwise")
 	f.StringVar(&s.LogLevel, "log-level", "info", "debug, info, warn or error")
 	f.IntVar(&s.MaxMetricSeries, "max-metric-series", 10_000, "series of one metric; what would begin another is dropped and counted")
@@ -166,6 +175,7 @@ func (s *Server) declareDelivery(f *pflag.FlagSet) {
 	f.IntVar(&s.MaxFilterNodes, "max-filter-conditions", 1000, "conditions of one filter")
 	f.IntVar(&s.MaxFilterSteps, "max-filter-steps", 500_000, "steps of one evaluation of an expr expression; beyond, it does not match")
 	bytesVar(f, &s.MaxFilterDataBytes, "max-filter-data-bytes", 1<<20, "payload that a filter can look into; on a larger one it does not match")
+	f.StringVar(&s.DeliveryCA, "delivery-ca", "", "certificate authorities of subscribers, beside the system's, as a PEM file")
 	f.StringSliceVar(&s.AllowDestinations, "allow-destinations", nil, "addresses or CIDR blocks that deliveries may reach although they are link-local, metadata or the server's own API")
 }
 
@@ -277,7 +287,7 @@ func (s *Server) Validate() error {
 	errs = append(errs, s.validatePositive()...)
 	if s.OTLPEndpoint != "" {
 		if u, err := url.Parse(s.OTLPEndpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			errs = append(errs, fmt.Errorf("--otlp-endpoint: %q must be a URL such as http://127.0.0.1:4318", s.OTLPEndpoint))
+			errs = append(errs, fmt.Errorf("--otlp-endpoint: %q must be a URL such as http://127.0.0.1:4318", redacted(s.OTLPEndpoint)))
 		}
 	}
 	if !(s.TraceSampleRatio >= 0 && s.TraceSampleRatio <= 1) {
@@ -292,13 +302,45 @@ func (s *Server) Validate() error {
 	if s.MaxEventBytes > s.MaxBatchBytes {
 		errs = append(errs, fmt.Errorf("--max-event-bytes (%s) must not exceed --max-batch-bytes (%s), the limit of a whole body", s.MaxEventBytes, s.MaxBatchBytes))
 	}
-	loopback, err := isLoopback(s.HTTP)
-	if err != nil {
-		errs = append(errs, fmt.Errorf("--http: %w", err))
-	} else if !loopback && !s.InsecureNoAuth {
-		errs = append(errs, fmt.Errorf("--http %s takes events from other machines, and no authentication is configured: bind it to 127.0.0.1, or take events from anyone with --insecure-no-auth", s.HTTP))
+	errs = append(errs, s.validateTLS()...)
+	if err := s.validateExposure(); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+func (s *Server) validateTLS() (errs []error) {
+	if (s.TLSCert == "") != (s.TLSKey == "") {
+		errs = append(errs, errors.New("--tls-cert and --tls-key must be set together"))
+	}
+	if s.PublicURL != "" {
+		u, err := url.Parse(s.PublicURL)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			errs = append(errs, fmt.Errorf("--public-url: %q must be a URL such as https://events.example.com, without credentials", redacted(s.PublicURL)))
+		}
+	}
+	return errs
+}
+
+// redacted is a URL as a message may show it.
+func redacted(raw string) string {
+	if u, err := url.Parse(raw); err == nil {
+		return u.Redacted()
+	}
+	return raw
+}
+
+// validateExposure refuses to take events from other machines unless it was
+// said who may send them.
+func (s *Server) validateExposure() error {
+	loopback, err := isLoopback(s.HTTP)
+	switch {
+	case err != nil:
+		return fmt.Errorf("--http: %w", err)
+	case loopback || s.InsecureNoAuth:
+		return nil
+	}
+	return fmt.Errorf("--http %s takes events from other machines, and no authentication is configured: bind it to 127.0.0.1, or take events from anyone with --insecure-no-auth", s.HTTP)
 }
 
 // validatePositive refuses zeros where the parts would take one for "the
@@ -322,7 +364,7 @@ func (s *Server) validatePositive() (errs []error) {
 		{"max-deliveries", int64(s.MaxDeliveries)}, {"max-delivery-bytes", int64(s.MaxDeliveryBytes)}, {"max-waiting", int64(s.MaxWaiting)},
 		{"max-filter-conditions", int64(s.MaxFilterNodes)}, {"max-filter-steps", int64(s.MaxFilterSteps)}, {"max-filter-data-bytes", int64(s.MaxFilterDataBytes)},
 		{"max-api-requests", int64(s.MaxAPIRequests)}, {"max-api-mutating-requests", int64(s.MaxAPIMutating)},
-		{"resource-history", int64(s.ResourceHistoryCount)}, {"shutdown-timeout", int64(s.ShutdownTimeout)}, {"max-metric-series", int64(s.MaxMetricSeries)}, {"trace-queue", int64(s.TraceQueue)},
+		{"resource-history", int64(s.ResourceHistoryCount)}, {"shutdown-timeout", int64(s.ShutdownTimeout)}, {"max-metric-series", int64(s.MaxMetricSeries)}, {"trace-queue", int64(s.TraceQueue)}, {"tls-reload", int64(s.TLSReload)},
 	} {
 		if v.value <= 0 {
 			errs = append(errs, fmt.Errorf("--%s must be more than 0", v.name))

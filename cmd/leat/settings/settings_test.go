@@ -92,6 +92,32 @@ func TestBeyondLoopbackNeedsAChoice(t *testing.T) {
 	}
 }
 
+func TestTLSAndTraces(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string // "": accepted
+	}{
+		{[]string{"--tls-cert", "a", "--tls-key", "b", "--public-url", "https://events.example.com"}, ""},
+		{[]string{"--tls-cert", "a"}, "--tls-cert and --tls-key must be set together"},
+		{[]string{"--tls-cert", "a", "--tls-key", "b", "--tls-reload", "0s"}, "--tls-reload must be more than 0"},
+		{[]string{"--public-url", "events.example.com"}, "--public-url"},
+		{[]string{"--public-url", "https://user:secret@h"}, "--public-url"},
+		{[]string{"--tls-cert", "a", "--tls-key", "b", "--http", "0.0.0.0:1"}, "no authentication is configured"},
+		{[]string{"--otlp-endpoint", "http://127.0.0.1:4318", "--trace-sample-ratio", "1"}, ""},
+		{[]string{"--otlp-endpoint", "127.0.0.1:4318"}, "--otlp-endpoint"},
+		{[]string{"--trace-sample-ratio", "1.5"}, "--trace-sample-ratio"},
+		{[]string{"--trace-sample-ratio", "NaN"}, "--trace-sample-ratio"},
+		{[]string{"--trace-queue", "0"}, "--trace-queue"},
+		{[]string{"--max-metric-series", "0"}, "--max-metric-series"},
+	} {
+		s, _ := declare(t, append([]string{"--data", "x"}, c.args...)...)
+		err := s.Validate()
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: %v, want %q", c.args, err, c.want)
+		}
+	}
+}
+
 func TestValidateNamesEverySetting(t *testing.T) {
 	s, _ := declare(t, "--log-format", "xml", "--disk-reserve", "1GiB", "--segment-bytes", "1MiB", "--max-event-bytes", "1GiB")
 	err := s.Validate()

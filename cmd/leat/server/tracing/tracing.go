@@ -66,7 +66,7 @@ const tracesPath = "/v1/traces"
 func Endpoint(endpoint string) (*url.URL, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" {
-		return nil, fmt.Errorf("%q must be a URL such as http://127.0.0.1:4318, without credentials (OTEL_EXPORTER_OTLP_HEADERS has room for these)", endpoint)
+		return nil, errors.New("it must be a URL such as http://127.0.0.1:4318, without credentials (OTEL_EXPORTER_OTLP_HEADERS has room for these)")
 	}
 	if u.Path == "" || u.Path == "/" {
 		u.Path = tracesPath
