@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,6 +45,26 @@ func put(t *testing.T, file string, content []byte) {
 	}
 }
 
+// journal is a log to look at while it is written.
+type journal struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.Write(p)
+}
+
+// take returns what was logged since the last time.
+func (j *journal) take() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	defer j.b.Reset()
+	return j.b.String()
+}
+
 // TestReload goes through what may happen to the files, one look after another.
 func TestReload(t *testing.T) {
 	dir := t.TempDir()
@@ -55,7 +76,7 @@ func TestReload(t *testing.T) {
 		oldCert, oldKey := issue(t, "old", time.Now().Add(-time.Hour))
 		put(t, certFile, firstCert)
 		put(t, keyFile, firstKey)
-		var log bytes.Buffer
+		var log journal
 		p, err := Load(Options{Cert: certFile, Key: keyFile, Every: 5 * time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		if err != nil {
 			t.Fatal(err)
@@ -65,15 +86,15 @@ func TestReload(t *testing.T) {
 		// served then, and how often the log says something of it.
 		step := func(what, want, logged string, times int) {
 			t.Helper()
-			log.Reset()
+			log.take()
 			time.Sleep(15 * time.Second) // in fake time
 			synctest.Wait()
 			c, _ := p.Get(nil)
 			if c.Leaf.Subject.CommonName != want {
 				t.Errorf("%s: %s is served, want %s", what, c.Leaf.Subject.CommonName, want)
 			}
-			if n := strings.Count(log.String(), logged); n != times {
-				t.Errorf("%s: %q is logged %d times, want %d:\n%s", what, logged, n, times, log.String())
+			if text := log.take(); strings.Count(text, logged) != times {
+				t.Errorf("%s: %q is not logged %d times:\n%s", what, logged, times, text)
 			}
 		}
 		step("nothing happens", "first", "level", 0)
