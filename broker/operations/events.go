@@ -27,6 +27,7 @@ type Options struct {
 	Inventory     Inventory
 	Subscriptions Subscriptions
 	Version       Version
+	Verify        Verifier
 	// Disk reads what there is of it now.
 	Disk func() (Disk, error)
 	// Now is the clock for times given as a duration back; time.Now when nil.
@@ -61,6 +62,7 @@ type handler struct{ Options }
 func (h *handler) routes() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
 		"GET /leat/v1/openapi.json":                                  h.openAPI,
+		"GET /leat/v1/log/verify":                                    h.verify,
 		"GET /leat/v1/version":                                       h.version,
 		"GET /leat/v1/status":                                        func(w http.ResponseWriter, r *http.Request) { h.status(w, r, "") },
 		"GET /leat/v1/namespaces/{namespace}/status":                 func(w http.ResponseWriter, r *http.Request) { h.status(w, r, "") },
@@ -131,7 +133,7 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request, kind string) {
 	defer cancel(nil)
 	out := newLines(w)
 	if err := out.all(batches, q.limit); err != nil {
-		return // the reader has gone
+		return // the reader has gone, or has all it asked for: what lies behind is not its concern
 	}
 	if err := context.Cause(ctx); err != nil && r.Context().Err() == nil {
 		out.encode(Line{Error: err.Error()}) // the last there is to say: if it fails, the reader has gone
@@ -181,7 +183,10 @@ func newLines(w http.ResponseWriter) *lines {
 
 func (l *lines) encode(line Line) error { return l.encoder.Encode(line) }
 
-// all writes what comes, up to limit events (0: all). It flushes before it
+// errLimit ends a stream that has as many events as it may.
+var errLimit = errors.New("the limit is reached")
+
+// all writes what comes, up to limit events (0: all), then errLimit. It flushes before it
 // waits, so that a reader has seen what there is.
 func (l *lines) all(batches <-chan batch, limit int) error {
 	written := 0
@@ -204,7 +209,7 @@ func (l *lines) all(batches <-chan batch, limit int) error {
 				return err
 			}
 			if written++; written == limit {
-				return nil
+				return errLimit
 			}
 		}
 	}

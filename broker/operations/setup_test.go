@@ -43,6 +43,7 @@ type world struct {
 	// be read.
 	statuses []dispatcher.SubscriptionStatus
 	diskErr  error
+	verify   Verifier
 	schemas  schemas
 }
 
@@ -67,7 +68,9 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	s := httptest.NewServer(Handler(Options{
-		Channels: w.finder(log), Inventory: log, Subscriptions: w, Disk: w.disk, Version: testVersion, Now: w.clock.Now, ReadEvents: 3,
+		Channels: w.finder(log), Inventory: log, Subscriptions: w, Disk: w.disk,
+		Verify:  func(ctx context.Context, report func(FileReport) error) error { return w.verify(ctx, report) },
+		Version: testVersion, Now: w.clock.Now, ReadEvents: 3,
 	}))
 	w.url = s.URL + "/leat/v1"
 	t.Cleanup(func() {

@@ -79,7 +79,7 @@ What else there is to do:
 			root.AddCommand(c)
 		}
 	}
-	add(groupServer, devCommand(), envCommand(), serverCommand())
+	add(groupServer, devCommand(), envCommand(), serverCommand(), logCommand())
 	add(groupEvents, sendCommand(), tailCommand(), listenCommand(), statusCommand())
 	add(groupResources, kubectlCommand())
 	add("", versionCommand(), referenceCommand())

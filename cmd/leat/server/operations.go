@@ -13,9 +13,10 @@ import (
 
 // operationsOptions are what the operations API stands on. The groups share a
 // file system.
-func operationsOptions(s settings.Server, log *channel.Log, d *dispatcher.Dispatcher, version string, groups ...*raftlog.Group) operations.Options {
+func operationsOptions(s settings.Server, log *channel.Log, d *dispatcher.Dispatcher, version string, meta, shard *raftlog.Group) operations.Options {
+	groups := []*raftlog.Group{meta, shard}
 	return operations.Options{
-		Channels: log, Inventory: log, Subscriptions: d,
+		Channels: log, Inventory: log, Subscriptions: d, Verify: verifier(log, meta, shard),
 		Version: operations.Version{
 			Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 			Kubernetes: apiserver.KubernetesVersion, Node: s.Node,
