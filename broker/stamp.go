@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/channel"
 )
 
 // Extensions that the ingress sets.
@@ -34,6 +35,27 @@ func (i *Ingress) stamp(events []*event.Event, t target, h http.Header, s *servi
 		e.SetExtension(arrivalExtension, arrival)
 	}
 	i.trace(events, h, s)
+	return nil
+}
+
+// Admit checks an event that is made in this process, and stamps it as if it
+// had come by a request, where it is appended to a Broker or channel next.
+func (i *Ingress) Admit(to channel.ID, e *event.Event) error {
+	if err := e.ValidateWithin(i.o.Limits); err != nil {
+		return err
+	}
+	switch to.Kind {
+	case "Broker":
+		if err := spendTTL(e); err != nil {
+			return err
+		}
+		e.SetExtension(arrivalExtension, i.arrival())
+	case "Channel":
+		e.SetExtension(arrivalExtension, i.arrival())
+	}
+	if _, ok := e.Trace(); !ok {
+		e.SetTrace(event.NewTrace())
+	}
 	return nil
 }
 

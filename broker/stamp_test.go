@@ -1,13 +1,17 @@
 package broker
 
 import (
+	"errors"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/channel"
 )
 
 // TestTTL: 255 where there is none that is valid; otherwise counted down, then
@@ -65,6 +69,36 @@ func TestArrivalTime(t *testing.T) {
 			if v, _ := e.Attribute(arrivalExtension); v.Str != nowText || v.Kind != event.String {
 				t.Errorf("%s: %+v, want %s", path, v, nowText)
 			}
+		}
+	}
+}
+
+// TestAdmit: an event of this process gets what one of a request gets, where it
+// goes to a broker or channel.
+func TestAdmit(t *testing.T) {
+	i := NewIngress(IngressOptions{Now: func() time.Time { return now }, Limits: event.Limits{MaxDataBytes: 4}})
+	for kind, want := range map[string][]string{
+		"Broker": {arrivalExtension, ttlExtension, event.Traceparent}, "Channel": {arrivalExtension, event.Traceparent}, "PingSource": {event.Traceparent},
+	} {
+		e := &event.Event{ID: "1", Source: "/s", Type: "t"}
+		if err := i.Admit(channel.ID{Kind: kind}, e); err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, x := range e.Extensions {
+			names = append(names, x.Name)
+		}
+		if !slices.Equal(names, want) {
+			t.Errorf("%s: %v, want %v", kind, names, want)
+		}
+	}
+	for _, bad := range []*event.Event{
+		{Source: "/s", Type: "t"}, {ID: "1", Source: "/s", Type: "t", Data: []byte("12345")},
+		{ID: "1", Source: "/s", Type: "t", Extensions: []event.Extension{{Name: ttlExtension, Value: event.Value{Str: "1"}}}},
+	} {
+		var f *event.FormatError
+		if err := i.Admit(channel.ID{Kind: "Broker"}, bad); !errors.As(err, &f) {
+			t.Errorf("%+v: %v", bad, err)
 		}
 	}
 }

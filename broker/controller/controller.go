@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
@@ -132,6 +133,7 @@ type Controller struct {
 	targets *targets
 	pauses  *pauses
 	given   deliveries
+	others  others
 
 	queue   queue // of objects
 	flushes queue // of Brokers and channels whose set of subscriptions has changed
@@ -240,7 +242,7 @@ func (c *Controller) work(ctx context.Context, q queue, do func(context.Context,
 			q.Forget(k)
 		case ctx.Err() != nil:
 		default:
-			if !isConflict(err) {
+			if !apierrors.IsConflict(err) {
 				c.o.Logger.Warn("reconcile failed and is tried again", "object", k.String(), "tries", q.NumRequeues(k)+1, "error", err)
 			}
 			q.AddRateLimited(k)
@@ -265,11 +267,14 @@ func (c *Controller) reconcile(ctx context.Context, k key) error {
 
 func (c *Controller) enqueueDependents(o object) {
 	for _, k := range c.refs.dependents(o) {
-		c.queue.Add(k)
+		if !c.others.tell(k) {
+			c.queue.Add(k)
+		}
 	}
 }
 
 // dropOrphans drops the logs whose objects were deleted while nobody looked.
+// Logs of other kinds are other controllers'.
 func (c *Controller) dropOrphans() {
 	live := map[string]bool{}
 	for _, k := range c.caches.logs() {
@@ -278,8 +283,9 @@ func (c *Controller) dropOrphans() {
 		}
 	}
 	for _, ch := range c.o.Log.List() {
-		if uid := ch.ID().UID; !live[uid] {
-			c.forsake(uid)
+		id := ch.ID()
+		if ours := id.Kind == logKind(kindBroker) || id.Kind == logKind(kindChannel); ours && !live[id.UID] {
+			c.forsake(id.UID)
 		}
 	}
 }

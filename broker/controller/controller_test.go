@@ -27,6 +27,7 @@ type world struct {
 	log        *fakeLog
 	dispatcher *fakeDispatcher
 	registry   *Registry
+	controller *Controller
 	stop       func()
 }
 
@@ -55,6 +56,7 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.controller = c
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

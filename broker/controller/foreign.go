@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/restmapper"
 
 	duckv1 "github.com/leat-dev/leat/api/duck/v1"
+	"github.com/leat-dev/leat/broker/status"
 )
 
 // Connect makes what Options need to talk to an API. The client is not slowed
@@ -52,7 +53,7 @@ type foreign struct {
 type lookup struct {
 	version string // of its API; "" for the preferred one
 	status  foreignStatus
-	problem *problem
+	problem *status.Problem
 }
 
 // foreignStatus is the part of any object's status that is of use here.
@@ -64,29 +65,29 @@ type foreignStatus struct {
 func newForeign(c *Controller) *foreign { return &foreign{c: c, known: map[object]*lookup{}} }
 
 // address is the URL of an object.
-func (f *foreign) address(ctx context.Context, o object, ref *duckv1.KReference) (string, *problem) {
+func (f *foreign) address(ctx context.Context, o object, ref *duckv1.KReference) (string, *status.Problem) {
 	l := f.look(ctx, o, ref.APIVersion)
 	if l.problem != nil {
 		return "", l.problem
 	}
 	address, err := pickAddress(&l.status.AddressStatus, ref.Address)
 	if err != nil {
-		return "", problemf("NoAddress", "%s: %v", o, err)
+		return "", status.Problemf("NoAddress", "%s: %v", o, err)
 	}
 	return address, nil
 }
 
 // ready says what an object lacks to be ready.
-func (f *foreign) ready(ctx context.Context, o object, apiVersion string) *problem {
+func (f *foreign) ready(ctx context.Context, o object, apiVersion string) *status.Problem {
 	l := f.look(ctx, o, apiVersion)
 	if l.problem != nil {
 		return l.problem
 	}
 	switch c := l.status.GetCondition(duckv1.Ready); {
 	case c == nil:
-		return problemf("NotReady", "%s has no condition Ready yet", o)
+		return status.Problemf("NotReady", "%s has no condition Ready yet", o)
 	case c.Status != metav1.ConditionTrue:
-		return problemf("NotReady", "%s is not ready: %s %s", o, c.Reason, c.Message)
+		return status.Problemf("NotReady", "%s is not ready: %s %s", o, c.Reason, c.Message)
 	}
 	return nil
 }
@@ -110,10 +111,10 @@ func (f *foreign) look(ctx context.Context, o object, apiVersion string) *lookup
 }
 
 // get asks the API for an object.
-func (f *foreign) get(ctx context.Context, o object, version string) (status foreignStatus, p *problem) {
+func (f *foreign) get(ctx context.Context, o object, version string) (found foreignStatus, p *status.Problem) {
 	mapping, err := f.mapping(schema.GroupKind{Group: o.group, Kind: o.kind}, version)
 	if err != nil {
-		return status, problemf("KindNotServed", "%s: the kind is not served (%v): correct the reference, or install the kind", o, err)
+		return found, status.Problemf("KindNotServed", "%s: the kind is not served (%v): correct the reference, or install the kind", o, err)
 	}
 	resource := f.c.o.Client.Resource(mapping.Resource)
 	scoped := dynamic.ResourceInterface(resource)
@@ -125,15 +126,15 @@ func (f *foreign) get(ctx context.Context, o object, version string) (status for
 	u, err := scoped.Get(ctx, o.name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return status, notFound(o)
+		return found, notFound(o)
 	case err != nil:
-		return status, problemf("LookupFailed", "%s cannot be looked up: %v", o, err)
+		return found, status.Problemf("LookupFailed", "%s cannot be looked up: %v", o, err)
 	}
 	raw, _ := u.Object["status"].(map[string]any)
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(raw, &status); err != nil {
-		return status, problemf("NoAddress", "%s: its status is of another form: %v", o, err)
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(raw, &found); err != nil {
+		return found, status.Problemf("NoAddress", "%s: its status is of another form: %v", o, err)
 	}
-	return status, nil
+	return found, nil
 }
 
 // mapping finds the resource of a kind; kinds may have come since the last time.
@@ -206,7 +207,7 @@ func (f *foreign) refresh(ctx context.Context) {
 // summary is all that anyone here sees of a lookup.
 func (l *lookup) summary() string {
 	if l.problem != nil {
-		return l.problem.reason + " " + l.problem.message
+		return l.problem.Reason + " " + l.problem.Message
 	}
 	s := fmt.Sprint(l.status.GetCondition(duckv1.Ready))
 	if l.status.Address != nil {

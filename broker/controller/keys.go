@@ -1,12 +1,15 @@
 package controller
 
 import (
+	"context"
 	"sync"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	eventingv1 "github.com/leat-dev/leat/api/eventing/v1"
 	messagingv1 "github.com/leat-dev/leat/api/messaging/v1"
+	"github.com/leat-dev/leat/broker/status"
 )
 
 // The kinds that are watched.
@@ -115,4 +118,10 @@ func (t *tracker) has(o object) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.by[o]) > 0
+}
+
+// writeStatus writes the status of an object of a kind that is watched.
+func writeStatus[S any](ctx context.Context, c *Controller, kind string, now metav1.Object, was, is *S) error {
+	resource := resourceOf(kind)
+	return status.Write(ctx, c.o.Client, resource.GroupVersion().WithKind(kind), resource.Resource, now, was, is)
 }

@@ -12,6 +12,7 @@ import (
 	duckv1 "github.com/leat-dev/leat/api/duck/v1"
 	eventingv1 "github.com/leat-dev/leat/api/eventing/v1"
 	messagingv1 "github.com/leat-dev/leat/api/messaging/v1"
+	"github.com/leat-dev/leat/broker/status"
 	"github.com/leat-dev/leat/channel"
 )
 
@@ -74,7 +75,7 @@ func twin(k key) (key, bool) {
 
 // taken says whether an owner's path belongs to another: the one that has a
 // log has it, else the older one.
-func (c *Controller) taken(o *owner) *problem {
+func (c *Controller) taken(o *owner) *status.Problem {
 	k, ok := twin(o.k)
 	if !ok {
 		return nil
@@ -92,12 +93,12 @@ func (c *Controller) taken(o *owner) *problem {
 	if first {
 		return nil
 	}
-	return problemf("NameTaken", "the %s has the address that this one would have: delete one of them, or choose another name", other.k)
+	return status.Problemf("NameTaken", "the %s has the address that this one would have: delete one of them, or choose another name", other.k)
 }
 
 // ensure makes the log of an owner what is asked for. The problem is what
 // keeps the owner from having a log; an error is to be tried again.
-func (c *Controller) ensure(ctx context.Context, k key) (*problem, error) {
+func (c *Controller) ensure(ctx context.Context, k key) (*status.Problem, error) {
 	o, ok := c.owner(k)
 	if !ok {
 		c.detach(k)
@@ -116,7 +117,7 @@ func (c *Controller) ensure(ctx context.Context, k key) (*problem, error) {
 		Partitions: max(settings.Partitions, 1), RetentionAge: settings.Retention, RetentionBytes: settings.RetentionBytes,
 	})
 	if err != nil {
-		return problemf("LogUnavailable", "the log cannot be opened: %v", err), err
+		return status.Problemf("LogUnavailable", "the log cannot be opened: %v", err), err
 	}
 	before, fresh := c.sets.attach(k, ch)
 	if before != "" {
@@ -191,28 +192,28 @@ func (c *Controller) reconcileLog(ctx context.Context, k key) error {
 }
 
 // logStatus is the part of a status that all owners share.
-func (c *Controller) logStatus(o *owner, ready []string, sinkKind string, unavailable *problem, sinkProblem *problem) (conditions, duckv1.AddressStatus) {
-	var conds conditions
+func (c *Controller) logStatus(o *owner, ready []string, sinkKind string, unavailable *status.Problem, sinkProblem *status.Problem) (status.Conditions, duckv1.AddressStatus) {
+	var conds status.Conditions
 	var at duckv1.AddressStatus
 	for i, kind := range ready {
 		switch {
 		case unavailable == nil:
-			conds.yes(kind)
+			conds.Yes(kind)
 		case i == 0:
-			conds.no(kind, unavailable)
+			conds.No(kind, unavailable)
 		default:
-			conds.unknown(kind, unavailable)
+			conds.Unknown(kind, unavailable)
 		}
 	}
 	if unavailable == nil {
 		scheme := c.base.Scheme
 		at.Address = &duckv1.Addressable{Name: &scheme, URL: c.address(o.k)}
 	}
-	conds.deadLetterSink(sinkKind, o.delivery, sinkProblem)
+	deadLetterSink(&conds, sinkKind, o.delivery, sinkProblem)
 	return conds, at
 }
 
-func (c *Controller) writeLogStatus(ctx context.Context, o *owner, unavailable *problem, sink string, sinkProblem *problem) error {
+func (c *Controller) writeLogStatus(ctx context.Context, o *owner, unavailable *status.Problem, sink string, sinkProblem *status.Problem) error {
 	k := o.k
 	switch k.kind {
 	case kindBroker:

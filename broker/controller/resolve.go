@@ -14,6 +14,7 @@ import (
 	"github.com/leat-dev/leat/api/annotations"
 	duckv1 "github.com/leat-dev/leat/api/duck/v1"
 	messagingv1 "github.com/leat-dev/leat/api/messaging/v1"
+	"github.com/leat-dev/leat/broker/status"
 )
 
 // resolver resolves the destinations of one object, and notes what it refers to.
@@ -28,11 +29,11 @@ func (c *Controller) resolver(namespace string) *resolver {
 }
 
 // destination is the URL of a destination.
-func (r *resolver) destination(ctx context.Context, d *duckv1.Destination) (string, *problem) {
+func (r *resolver) destination(ctx context.Context, d *duckv1.Destination) (string, *status.Problem) {
 	if d.Ref == nil {
 		u, err := url.Parse(d.URI)
 		if err != nil || !u.IsAbs() || u.Host == "" {
-			return "", problemf("InvalidURI", "%q is no absolute URL: set uri to one, or set ref", d.URI)
+			return "", status.Problemf("InvalidURI", "%q is no absolute URL: set uri to one, or set ref", d.URI)
 		}
 		return d.URI, nil
 	}
@@ -42,11 +43,11 @@ func (r *resolver) destination(ctx context.Context, d *duckv1.Destination) (stri
 	}
 	b, err := url.Parse(base)
 	if err != nil {
-		return "", problemf("InvalidAddress", "%s has the address %q, which is no URL", r.name(d.Ref), base)
+		return "", status.Problemf("InvalidAddress", "%s has the address %q, which is no URL", r.name(d.Ref), base)
 	}
 	relative, err := url.Parse(d.URI)
 	if err != nil {
-		return "", problemf("InvalidURI", "%q is no relative URI: correct uri", d.URI)
+		return "", status.Problemf("InvalidURI", "%q is no relative URI: correct uri", d.URI)
 	}
 	return b.ResolveReference(relative).String(), nil
 }
@@ -66,7 +67,7 @@ func (r *resolver) name(ref *duckv1.KReference) object {
 }
 
 // address is the URL of an object.
-func (r *resolver) address(ctx context.Context, ref *duckv1.KReference) (string, *problem) {
+func (r *resolver) address(ctx context.Context, ref *duckv1.KReference) (string, *status.Problem) {
 	o := r.name(ref)
 	r.refs[o] = true
 	if !o.watched() {
@@ -85,7 +86,7 @@ func (r *resolver) address(ctx context.Context, ref *duckv1.KReference) (string,
 			return "", notFound(o)
 		}
 		if r.c.sets.log(k) == nil {
-			return "", problemf("NotReady", "%s is not ready yet", o)
+			return "", status.Problemf("NotReady", "%s is not ready yet", o)
 		}
 		return r.c.address(k), nil
 	case kindSubscription:
@@ -97,24 +98,24 @@ func (r *resolver) address(ctx context.Context, ref *duckv1.KReference) (string,
 			APIVersion: messagingv1.GroupVersion().String(), Kind: s.Spec.Channel.Kind, Namespace: s.Namespace, Name: s.Spec.Channel.Name,
 		})
 	}
-	return "", problemf("NoAddress", "a %s has no address that takes events: refer to another object, or use uri", o.kind)
+	return "", status.Problemf("NoAddress", "a %s has no address that takes events: refer to another object, or use uri", o.kind)
 }
 
-func notFound(o object) *problem { return problemf("NotFound", "%s not found", o) }
+func notFound(o object) *status.Problem { return status.Problemf("NotFound", "%s not found", o) }
 
 // serviceAddress is the URL of a core Service: that of its annotation, else
 // that of the external name and the first port.
-func serviceAddress(s *corev1.Service) (string, *problem) {
+func serviceAddress(s *corev1.Service) (string, *status.Problem) {
 	name := "Service " + s.Namespace + "/" + s.Name
 	if _, ok := s.Annotations[annotations.URL]; ok {
 		address, errs := annotations.ParseService(map[string]string{annotations.URL: s.Annotations[annotations.URL]})
 		if len(errs) > 0 {
-			return "", problemf("InvalidAddress", "%s: %v", name, errs.ToAggregate())
+			return "", status.Problemf("InvalidAddress", "%s: %v", name, errs.ToAggregate())
 		}
 		return address, nil
 	}
 	if s.Spec.Type != corev1.ServiceTypeExternalName || s.Spec.ExternalName == "" {
-		return "", problemf("NoAddress", "%s has no address: set its annotation %s, or make it of type ExternalName", name, annotations.URL)
+		return "", status.Problemf("NoAddress", "%s has no address: set its annotation %s, or make it of type ExternalName", name, annotations.URL)
 	}
 	host, scheme := s.Spec.ExternalName, "http"
 	if len(s.Spec.Ports) > 0 {
@@ -134,21 +135,21 @@ func serviceAddress(s *corev1.Service) (string, *problem) {
 }
 
 // deadLetterSink resolves the sink of a delivery, where it has one.
-func (r *resolver) deadLetterSink(ctx context.Context, d *duckv1.DeliverySpec) (address string, p *problem) {
+func (r *resolver) deadLetterSink(ctx context.Context, d *duckv1.DeliverySpec) (address string, p *status.Problem) {
 	if d == nil || d.DeadLetterSink == nil {
 		return "", nil
 	}
 	address, p = r.destination(ctx, d.DeadLetterSink)
-	return address, p.of("dead letter sink")
+	return address, p.Of("dead letter sink")
 }
 
-// deadLetterCondition says how the dead letter sink resolved.
-func (c *conditions) deadLetterSink(kind string, d *duckv1.DeliverySpec, p *problem) {
+// deadLetterSink says how the dead letter sink resolved.
+func deadLetterSink(conds *status.Conditions, kind string, d *duckv1.DeliverySpec, p *status.Problem) {
 	if d == nil || d.DeadLetterSink == nil {
-		c.add(kind, "True", "DeadLetterSinkNotConfigured", "No dead letter sink is configured: dead letters are kept in the log.")
+		conds.Add(kind, "True", "DeadLetterSinkNotConfigured", "No dead letter sink is configured: dead letters are kept in the log.")
 		return
 	}
-	c.check(kind, p)
+	conds.Check(kind, p)
 }
 
 // addresses picks one of several addresses of an object by name.

@@ -6,6 +6,7 @@ import (
 	"github.com/leat-dev/leat/api/annotations"
 	duckv1 "github.com/leat-dev/leat/api/duck/v1"
 	messagingv1 "github.com/leat-dev/leat/api/messaging/v1"
+	"github.com/leat-dev/leat/broker/status"
 	"github.com/leat-dev/leat/dispatcher"
 )
 
@@ -46,18 +47,18 @@ func (c *Controller) reconcileSubscription(ctx context.Context, k key) error {
 		c.targets.remove(k)
 	}
 
-	var conds conditions
+	var conds status.Conditions
 	switch {
 	case !exists:
-		conds.no(messagingv1.SubscriptionChannelReady, problemf("ChannelNotFound", "%s not found: create it, or delete this Subscription and name another", of))
+		conds.No(messagingv1.SubscriptionChannelReady, status.Problemf("ChannelNotFound", "%s not found: create it, or delete this Subscription and name another", of))
 	case progress.ch == nil:
-		conds.no(messagingv1.SubscriptionChannelReady, problemf("ChannelNotReady", "%s is not ready: see its conditions", of))
+		conds.No(messagingv1.SubscriptionChannelReady, status.Problemf("ChannelNotReady", "%s is not ready: see its conditions", of))
 	default:
-		conds.yes(messagingv1.SubscriptionChannelReady)
+		conds.Yes(messagingv1.SubscriptionChannelReady)
 	}
-	conds.check(messagingv1.SubscriptionReferencesResolved, unresolved)
+	conds.Check(messagingv1.SubscriptionReferencesResolved, unresolved)
 	settling := c.subscribed(&conds, messagingv1.SubscriptionAddedToChannel, of, progress, settings.Start)
-	if settling && len(conds.failing()) == 0 {
+	if settling && len(conds.Failing()) == 0 {
 		c.queue.AddAfter(k, c.o.Settle)
 		return nil
 	}
@@ -70,22 +71,22 @@ func (c *Controller) reconcileSubscription(ctx context.Context, k key) error {
 
 // subscriptionAddresses resolves the references of a Subscription. The problem
 // is the first that does not resolve; the others are resolved all the same.
-func (c *Controller) subscriptionAddresses(ctx context.Context, r *resolver, s *messagingv1.Subscription, delivery *duckv1.DeliverySpec) (to messagingv1.PhysicalSubscription, first *problem) {
-	note := func(p *problem) {
+func (c *Controller) subscriptionAddresses(ctx context.Context, r *resolver, s *messagingv1.Subscription, delivery *duckv1.DeliverySpec) (to messagingv1.PhysicalSubscription, first *status.Problem) {
+	note := func(p *status.Problem) {
 		if first == nil {
 			first = p
 		}
 	}
-	var p *problem
+	var p *status.Problem
 	if s.Spec.Subscriber == nil {
-		note(problemf("NoSubscriber", "subscriber: there is none: set spec.subscriber"))
+		note(status.Problemf("NoSubscriber", "subscriber: there is none: set spec.subscriber"))
 	} else {
 		to.SubscriberURI, p = r.destination(ctx, s.Spec.Subscriber)
-		note(p.of("subscriber"))
+		note(p.Of("subscriber"))
 	}
 	if s.Spec.Reply != nil {
 		to.ReplyURI, p = r.destination(ctx, s.Spec.Reply)
-		note(p.of("reply"))
+		note(p.Of("reply"))
 	}
 	to.DeadLetterSinkURI, p = r.deadLetterSink(ctx, delivery)
 	note(p)

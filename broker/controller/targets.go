@@ -81,9 +81,14 @@ func merge(own, inherited *duckv1.DeliverySpec) *duckv1.DeliverySpec {
 	return d
 }
 
-// policy is a delivery as the dispatcher knows it. What is malformed was
-// refused at admission; where it is there all the same, the default holds.
 func (c *Controller) policy(d *duckv1.DeliverySpec) dispatcher.Policy {
+	return Policy(d, c.o.DeliveryTimeout)
+}
+
+// Policy is a delivery as the dispatcher knows it; timeout holds where it has
+// none. What is malformed was refused at admission; where it is there all the
+// same, the default holds.
+func Policy(d *duckv1.DeliverySpec, timeout time.Duration) dispatcher.Policy {
 	p := dispatcher.Policy{Backoff: dispatcher.Exponential}
 	if d.Retry != nil {
 		p.Retry = int(*d.Retry)
@@ -94,7 +99,7 @@ func (c *Controller) policy(d *duckv1.DeliverySpec) dispatcher.Policy {
 	p.Delay = duration(d.BackoffDelay)
 	p.MaxDelay = duration(d.BackoffMax)
 	if p.Timeout = duration(d.Timeout); p.Timeout == 0 {
-		p.Timeout = c.o.DeliveryTimeout
+		p.Timeout = timeout
 	}
 	if d.RetryAfterMax != nil {
 		if v, err := duckv1.ParseDuration(*d.RetryAfterMax); err == nil {

@@ -9,6 +9,7 @@ import (
 	duckv1 "github.com/leat-dev/leat/api/duck/v1"
 	"github.com/leat-dev/leat/api/event"
 	eventingv1 "github.com/leat-dev/leat/api/eventing/v1"
+	"github.com/leat-dev/leat/broker/status"
 	"github.com/leat-dev/leat/channel"
 	"github.com/leat-dev/leat/dispatcher"
 )
@@ -57,20 +58,20 @@ func (c *Controller) reconcileTrigger(ctx context.Context, k key) error {
 		c.targets.remove(k)
 	}
 
-	var conds conditions
+	var conds status.Conditions
 	switch {
 	case !exists:
-		conds.no(eventingv1.TriggerBrokerReady, problemf("BrokerNotFound", "Broker %s/%s not found: create it, or delete this Trigger and name another", namespace, name))
+		conds.No(eventingv1.TriggerBrokerReady, status.Problemf("BrokerNotFound", "Broker %s/%s not found: create it, or delete this Trigger and name another", namespace, name))
 	case progress.ch == nil:
-		conds.no(eventingv1.TriggerBrokerReady, problemf("BrokerNotReady", "Broker %s/%s is not ready: see its conditions", namespace, name))
+		conds.No(eventingv1.TriggerBrokerReady, status.Problemf("BrokerNotReady", "Broker %s/%s is not ready: see its conditions", namespace, name))
 	default:
-		conds.yes(eventingv1.TriggerBrokerReady)
+		conds.Yes(eventingv1.TriggerBrokerReady)
 	}
-	conds.check(eventingv1.TriggerDependencyReady, dependency)
-	conds.check(eventingv1.TriggerSubscriberResolved, unresolved.of("subscriber"))
-	conds.deadLetterSink(eventingv1.TriggerDeadLetterSinkResolved, delivery, sinkProblem)
+	conds.Check(eventingv1.TriggerDependencyReady, dependency)
+	conds.Check(eventingv1.TriggerSubscriberResolved, unresolved.Of("subscriber"))
+	deadLetterSink(&conds, eventingv1.TriggerDeadLetterSinkResolved, delivery, sinkProblem)
 	settling := c.subscribed(&conds, eventingv1.TriggerSubscriptionReady, of, progress, settings.Start)
-	if settling && len(conds.failing()) == 0 {
+	if settling && len(conds.Failing()) == 0 {
 		c.queue.AddAfter(k, c.o.Settle)
 		return nil
 	}
@@ -82,32 +83,22 @@ func (c *Controller) reconcileTrigger(ctx context.Context, k key) error {
 	return writeStatus(ctx, c, kindTrigger, t, &was.Status, &t.Status)
 }
 
-// failing are the conditions that are false.
-func (c conditions) failing() (all []string) {
-	for _, is := range c {
-		if is.Status == "False" {
-			all = append(all, is.Type)
-		}
-	}
-	return all
-}
-
 // subscribed says whether the log has a Trigger or Subscription. It is
 // settling while the log is being told and is likely to have it in no time.
-func (c *Controller) subscribed(conds *conditions, kind string, of key, p progress, start annotations.Start) (settling bool) {
+func (c *Controller) subscribed(conds *status.Conditions, kind string, of key, p progress, start annotations.Start) (settling bool) {
 	switch {
 	case p.ch == nil:
-		conds.unknown(kind, problemf("NoLog", "there is no log yet for %s", of))
+		conds.Unknown(kind, status.Problemf("NoLog", "there is no log yet for %s", of))
 	case p.err != nil:
-		conds.no(kind, problemf("LogUnavailable", "the log of %s could not be told: %v; it is tried again", of, p.err))
+		conds.No(kind, status.Problemf("LogUnavailable", "the log of %s could not be told: %v; it is tried again", of, p.err))
 	case !p.live:
-		conds.unknown(kind, problemf("Subscribing", "the log of %s is being told", of))
+		conds.Unknown(kind, status.Problemf("Subscribing", "the log of %s is being told", of))
 		return time.Since(p.since) < c.o.Settle
 	case start.At == "offset" && partitions(p.ch) > 1:
-		conds.no(kind, problemf("InvalidStartFrom", "%s=%d: an offset says where to start in one partition, but %s has %d: give a time",
+		conds.No(kind, status.Problemf("InvalidStartFrom", "%s=%d: an offset says where to start in one partition, but %s has %d: give a time",
 			annotations.StartFrom, start.Offset, of, partitions(p.ch)))
 	default:
-		conds.yes(kind)
+		conds.Yes(kind)
 	}
 	return false
 }
@@ -115,23 +106,23 @@ func (c *Controller) subscribed(conds *conditions, kind string, of key, p progre
 func partitions(ch channel.Channel) int { return len(ch.Partitions()) }
 
 // paused says that the deliveries have paused.
-func (c *Controller) paused(conds *conditions, uid string) {
+func (c *Controller) paused(conds *status.Conditions, uid string) {
 	if p, ok := c.pauses.get(uid); ok {
-		conds.add(conditionDelivering, "False", p.reason, p.message)
+		conds.Add(conditionDelivering, "False", p.reason, p.message)
 		(*conds)[len(*conds)-1].Severity = duckv1.SeverityWarning
 	}
 }
 
 // dependency says what the object that a Trigger depends on lacks.
-func (r *resolver) dependency(ctx context.Context, t *eventingv1.Trigger) *problem {
+func (r *resolver) dependency(ctx context.Context, t *eventingv1.Trigger) *status.Problem {
 	ref, err := admission.Dependency(t)
 	if err != nil {
-		return problemf("InvalidDependency", "annotation %s: %v", eventingv1.DependencyAnnotation, err)
+		return status.Problemf("InvalidDependency", "annotation %s: %v", eventingv1.DependencyAnnotation, err)
 	}
 	if ref == nil {
 		return nil
 	}
 	o := r.name(ref)
 	r.refs[o] = true
-	return r.c.foreign.ready(ctx, o, ref.APIVersion).of("dependency")
+	return r.c.foreign.ready(ctx, o, ref.APIVersion).Of("dependency")
 }
