@@ -13,9 +13,11 @@ import (
 
 	eventingv1 "github.com/leat-dev/leat/api/eventing/v1"
 	messagingv1 "github.com/leat-dev/leat/api/messaging/v1"
+	sourcesv1 "github.com/leat-dev/leat/api/sources/v1"
+	sourcesv1alpha1 "github.com/leat-dev/leat/api/sources/v1alpha1"
 )
 
-//go:generate go tool deepcopy-gen --go-header-file /dev/null --output-file zz_generated.deepcopy.go ./duck/v1 ./eventing/v1 ./messaging/v1
+//go:generate go tool deepcopy-gen --go-header-file /dev/null --output-file zz_generated.deepcopy.go ./duck/v1 ./eventing/v1 ./messaging/v1 ./sources/v1 ./sources/v1alpha1
 
 //go:embed crds.yaml
 var manifests []byte
@@ -43,8 +45,12 @@ func CRDs() ([]*unstructured.Unstructured, error) {
 
 // AddToScheme makes every kind known to a scheme.
 func AddToScheme(s *runtime.Scheme) error {
-	if err := eventingv1.AddToScheme(s); err != nil {
-		return err
+	for _, add := range []func(*runtime.Scheme) error{
+		eventingv1.AddToScheme, messagingv1.AddToScheme, sourcesv1.AddToScheme, sourcesv1alpha1.AddToScheme,
+	} {
+		if err := add(s); err != nil {
+			return err
+		}
 	}
-	return messagingv1.AddToScheme(s)
+	return nil
 }

@@ -14,6 +14,8 @@ import (
 
 	eventingv1 "github.com/leat-dev/leat/api/eventing/v1"
 	messagingv1 "github.com/leat-dev/leat/api/messaging/v1"
+	sourcesv1 "github.com/leat-dev/leat/api/sources/v1"
+	sourcesv1alpha1 "github.com/leat-dev/leat/api/sources/v1alpha1"
 )
 
 func definitions(t *testing.T) map[string]*apiextensionsv1.CustomResourceDefinition {
@@ -54,6 +56,8 @@ func TestColumnsAreThoseOfKnative(t *testing.T) {
 		"Channel":         "URL Age Ready Reason",
 		"InMemoryChannel": "URL Age Ready Reason",
 		"Subscription":    "Age Ready Reason",
+		"PingSource":      "Sink Schedule Age Ready Reason",
+		"CronJobSource":   "Sink Schedule Age Ready Reason",
 	}
 	got := map[string]string{}
 	for kind, crd := range definitions(t) {
@@ -68,6 +72,25 @@ func TestColumnsAreThoseOfKnative(t *testing.T) {
 	}
 }
 
+// TestSourcesAreFound: kn finds the kinds of sources, and what they send, by
+// their labels and annotations; and asks for PingSources as v1beta2.
+func TestSourcesAreFound(t *testing.T) {
+	all := definitions(t)
+	for kind, event := range map[string]string{"PingSource": sourcesv1.PingSourceType, "CronJobSource": sourcesv1alpha1.CronJobSourceType} {
+		crd := all[kind]
+		if crd.Labels["duck.knative.dev/source"] != "true" || !slices.Contains(crd.Spec.Names.Categories, "sources") {
+			t.Errorf("%s is no source by its labels and categories", kind)
+		}
+		if types := crd.Annotations["registry.knative.dev/eventTypes"]; !strings.Contains(types, `"`+event+`"`) {
+			t.Errorf("%s: event types are %s", kind, types)
+		}
+	}
+	versions := all["PingSource"].Spec.Versions
+	if len(versions) != 2 || versions[1].Name != "v1beta2" || !versions[1].Served || !reflect.DeepEqual(versions[0].Schema, versions[1].Schema) {
+		t.Errorf("PingSource has not the versions v1 and v1beta2 with one schema")
+	}
+}
+
 // TestTypesAgreeWithTheirDefinitions: each field of a Go type is in the schema
 // with the same type, and the other way round.
 func TestTypesAgreeWithTheirDefinitions(t *testing.T) {
@@ -77,6 +100,8 @@ func TestTypesAgreeWithTheirDefinitions(t *testing.T) {
 		"Channel":         reflect.TypeFor[messagingv1.Channel](),
 		"InMemoryChannel": reflect.TypeFor[messagingv1.InMemoryChannel](),
 		"Subscription":    reflect.TypeFor[messagingv1.Subscription](),
+		"PingSource":      reflect.TypeFor[sourcesv1.PingSource](),
+		"CronJobSource":   reflect.TypeFor[sourcesv1alpha1.CronJobSource](),
 	}
 	all := definitions(t)
 	if len(all) != len(types) {

@@ -8,8 +8,11 @@ import (
 
 	"github.com/leat-dev/leat/api/annotations"
 	duckv1 "github.com/leat-dev/leat/api/duck/v1"
+	"github.com/leat-dev/leat/api/event"
 	eventingv1 "github.com/leat-dev/leat/api/eventing/v1"
 	messagingv1 "github.com/leat-dev/leat/api/messaging/v1"
+	sourcesv1 "github.com/leat-dev/leat/api/sources/v1"
+	sourcesv1alpha1 "github.com/leat-dev/leat/api/sources/v1alpha1"
 )
 
 // FilterFault says what is wrong with a filter.
@@ -26,10 +29,23 @@ type FilterFault struct {
 // is set. The shape of the filters has been checked before.
 type FilterChecker func(attributes map[string]string, filters []eventingv1.SubscriptionsAPIFilter) []FilterFault
 
+// ScheduleFault says what is wrong with a schedule.
+type ScheduleFault struct {
+	Timezone bool // it is the time zone that is wrong
+	Detail   string
+}
+
+// ScheduleChecker reads the schedule of a source; nil where nothing is wrong.
+type ScheduleChecker func(schedule, timezone string) *ScheduleFault
+
 // Options are the settings of an Admission; zero values take the defaults.
 type Options struct {
 	// CheckFilter compiles filters; nil checks their shape only.
 	CheckFilter FilterChecker
+	// CheckSchedule reads schedules; nil takes any.
+	CheckSchedule ScheduleChecker
+	// Events bound the events that sources make.
+	Events event.Limits
 	// Limits bound what annotations may ask for.
 	Limits annotations.Limits
 	// FilterDepth bounds how deep filters are nested (32).
@@ -55,6 +71,7 @@ func New(o Options) *Admission {
 	if o.FilterDepth <= 0 {
 		o.FilterDepth = 32
 	}
+	o.Events = o.Events.WithDefaults()
 	a := &Admission{o: o}
 	eventing := func(kind string) schema.GroupKind { return eventingv1.GroupVersion().WithKind(kind).GroupKind() }
 	messaging := func(kind string) schema.GroupKind { return messagingv1.GroupVersion().WithKind(kind).GroupKind() }
@@ -65,6 +82,9 @@ func New(o Options) *Admission {
 		messaging("InMemoryChannel"): {defaultInMemoryChannel, a.validateInMemoryChannel, warnDelivery},
 		messaging("Subscription"):    {defaultSubscription, a.validateSubscription, warnSubscription},
 		{Kind: "Service"}:            {validate: validateService},
+
+		{Group: sourcesv1.GroupName, Kind: "PingSource"}:          {defaultPingSource, a.validatePingSource, warnPingSource},
+		{Group: sourcesv1alpha1.GroupName, Kind: "CronJobSource"}: {defaultCronJobSource, a.validateCronJobSource, warnCronJobSource},
 	}
 	return a
 }

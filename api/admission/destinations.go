@@ -23,24 +23,28 @@ func validateDestination(d *duckv1.Destination, p *field.Path) field.ErrorList {
 	if d.Ref != nil {
 		errs = append(errs, validateReference(d.Ref, p.Child("ref"))...)
 	}
+	return append(errs, validateURI(d, p.Child("uri"))...)
+}
+
+// validateURI checks the URI of a destination, if it has one.
+func validateURI(d *duckv1.Destination, at *field.Path) field.ErrorList {
 	if d.URI == "" {
-		return errs
+		return nil
 	}
-	uri := p.Child("uri")
 	u, err := url.Parse(d.URI)
 	if err != nil {
-		return append(errs, field.Invalid(uri, d.URI, fmt.Sprintf("is not a URI: %v", unwrapURL(err))))
+		return field.ErrorList{field.Invalid(at, d.URI, fmt.Sprintf("is not a URI: %v", unwrapURL(err)))}
 	}
 	switch {
 	case d.Ref != nil && (u.IsAbs() || u.Host != ""):
-		errs = append(errs, field.Invalid(uri, d.URI, `must be relative beside a ref, such as "/path"; or remove the ref`))
+		return field.ErrorList{field.Invalid(at, d.URI, `must be relative beside a ref, such as "/path"; or remove the ref`)}
 	case d.Ref != nil:
 	case !u.IsAbs() || u.Hostname() == "":
-		errs = append(errs, field.Invalid(uri, d.URI, "must be absolute without a ref, such as http://127.0.0.1:8081/"))
+		return field.ErrorList{field.Invalid(at, d.URI, "must be absolute without a ref, such as http://127.0.0.1:8081/")}
 	case u.Scheme != "http" && u.Scheme != "https":
-		errs = append(errs, field.Invalid(uri, d.URI, fmt.Sprintf("the scheme must be http or https, not %q", u.Scheme)))
+		return field.ErrorList{field.Invalid(at, d.URI, fmt.Sprintf("the scheme must be http or https, not %q", u.Scheme))}
 	}
-	return errs
+	return nil
 }
 
 // unwrapURL leaves out the URL, which the error of a field shows anyway.

@@ -16,6 +16,8 @@ func FuzzAdmission(f *testing.F) {
 		`{"kind":"Channel","apiVersion":"messaging.knative.dev/v1","spec":{"channelTemplate":{"spec":{"delivery":{}}}}}`,
 		`{"kind":"InMemoryChannel","apiVersion":"messaging.knative.dev/v1","spec":[]}`,
 		`{"kind":"Subscription","apiVersion":"messaging.knative.dev/v1","spec":{"channel":{"kind":"Channel"},"reply":{"ref":{}}}}`,
+		`{"kind":"PingSource","apiVersion":"sources.knative.dev/v1","spec":{"schedule":"* * * * *","sink":{"ref":{"kind":"Broker"}},"dataBase64":"e30=","contentType":"application/json","ceOverrides":{"extensions":{"a":"b"}}}}`,
+		`{"kind":"CronJobSource","apiVersion":"sources.eventing.knative.dev/v1alpha1","spec":{"schedule":"","sink":{"kind":"Broker","name":"b","uri":"/x"}}}`,
 		`{"kind":"Service","apiVersion":"v1","metadata":{"annotations":{"leat.dev/url":"x"}}}`,
 	} {
 		f.Add([]byte(s), []byte(s))

@@ -167,6 +167,9 @@ func ParseService(all map[string]string) (string, field.ErrorList) {
 	return v, errs
 }
 
+// ParseSource reads the annotations of a source, which has none.
+func ParseSource(all map[string]string) field.ErrorList { return unknown(all, "a source") }
+
 // ParseStart reads a value of StartFrom.
 func ParseStart(v string) (Start, error) {
 	if v == "end" || v == "beginning" {
@@ -202,10 +205,14 @@ func parseCount(all map[string]string, name string, limit int) (int, field.Error
 
 // unknown refuses annotations under our prefix that mean nothing here.
 func unknown(all map[string]string, kind string, known ...string) field.ErrorList {
+	takes := strings.Join(known, ", ")
+	if takes == "" {
+		takes = "none under " + Prefix
+	}
 	var errs field.ErrorList
 	for name := range all {
 		if strings.HasPrefix(name, Prefix) && !slices.Contains(known, name) {
-			errs = append(errs, field.Forbidden(path(name), fmt.Sprintf("not known on %s, which takes %s", kind, strings.Join(known, ", "))))
+			errs = append(errs, field.Forbidden(path(name), fmt.Sprintf("not known on %s, which takes %s", kind, takes)))
 		}
 	}
 	slices.SortFunc(errs, func(a, b *field.Error) int { return strings.Compare(a.Field, b.Field) })

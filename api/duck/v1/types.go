@@ -133,3 +133,31 @@ type SubscribableSpec struct {
 type SubscribableStatus struct {
 	Subscribers []SubscriberStatus `json:"subscribers,omitempty"`
 }
+
+// CloudEventOverrides change the events that a source makes.
+type CloudEventOverrides struct {
+	// Extensions are set on each event, as strings.
+	Extensions map[string]string `json:"extensions,omitempty"`
+}
+
+// SourceSpec is what every source's spec has.
+type SourceSpec struct {
+	Sink        Destination          `json:"sink,omitempty"`
+	CEOverrides *CloudEventOverrides `json:"ceOverrides,omitempty"`
+}
+
+// CloudEventAttributes are those of the events that a source makes.
+type CloudEventAttributes struct {
+	Type   string `json:"type,omitempty"`
+	Source string `json:"source,omitempty"`
+}
+
+// SourceStatus is what every source's status has.
+type SourceStatus struct {
+	Status       `json:",inline"`
+	CEAttributes []CloudEventAttributes `json:"ceAttributes,omitempty"`
+	// SinkURI is what the sink resolves to.
+	SinkURI      string  `json:"sinkUri,omitempty"`
+	SinkCACerts  *string `json:"sinkCACerts,omitempty"`
+	SinkAudience *string `json:"sinkAudience,omitempty"`
+}
