@@ -28,6 +28,9 @@ var served = map[string]map[string]string{
 		"inmemorychannels": "imc all,knative,messaging", "inmemorychannels/status": " ",
 		"subscriptions": "sub all,knative,messaging", "subscriptions/status": " ",
 	},
+	"sources.knative.dev/v1":                {"pingsources": " all,knative,sources", "pingsources/status": " "},
+	"sources.knative.dev/v1beta2":           {"pingsources": " all,knative,sources", "pingsources/status": " "},
+	"sources.eventing.knative.dev/v1alpha1": {"cronjobsources": " all,knative,sources", "cronjobsources/status": " "},
 }
 
 // TestDiscovery: both forms, the aggregated one that kubectl asks for and the
@@ -107,6 +110,10 @@ func TestOpenAPI(t *testing.T) {
 		"/apis/eventing.knative.dev/v1":  {"Broker", "Trigger"},
 		"/apis/messaging.knative.dev/v1": {"Channel", "InMemoryChannel", "Subscription"},
 		"/apis/apiextensions.k8s.io/v1":  {"CustomResourceDefinition"},
+
+		"/apis/sources.knative.dev/v1":                {"PingSource"},
+		"/apis/sources.knative.dev/v1beta2":           {"PingSource"},
+		"/apis/sources.eventing.knative.dev/v1alpha1": {"CronJobSource"},
 	}
 	find := func(what string, all map[string]definition, path, kind string) {
 		t.Helper()
@@ -183,6 +190,8 @@ func TestTables(t *testing.T) {
 		"{apiVersion: eventing.knative.dev/v1, kind: Broker, metadata: {name: b}}", triggerManifest,
 		"{apiVersion: messaging.knative.dev/v1, kind: Channel, metadata: {name: c}}", "{apiVersion: messaging.knative.dev/v1, kind: InMemoryChannel, metadata: {name: i}}",
 		"{apiVersion: messaging.knative.dev/v1, kind: Subscription, metadata: {name: s}, spec: {channel: {apiVersion: messaging.knative.dev/v1, kind: Channel, name: c}, subscriber: {uri: 'http://x'}}}",
+		"{apiVersion: sources.knative.dev/v1, kind: PingSource, metadata: {name: p}, spec: {sink: {uri: 'http://x'}}}",
+		"{apiVersion: sources.eventing.knative.dev/v1alpha1, kind: CronJobSource, metadata: {name: p}, spec: {schedule: '@daily', sink: {apiVersion: v1, kind: Service, name: svc}}}",
 		"{apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {a: b}}", "{apiVersion: v1, kind: ConfigMap, metadata: {name: c}, data: {a: b}, binaryData: {b: YQ==}}",
 		"{apiVersion: v1, kind: ServiceAccount, metadata: {name: sa}}", "{apiVersion: v1, kind: Service, metadata: {name: svc}, spec: {ports: [{name: a, port: 80}, {name: b, port: 443, protocol: UDP}], selector: {a: b}}}",
 		"{apiVersion: v1, kind: Service, metadata: {name: ext}, spec: {type: ExternalName, externalName: x.example}}",
@@ -198,20 +207,23 @@ func TestTables(t *testing.T) {
 	}
 	const ns = "/namespaces/default/"
 	for path, want := range map[string]string{
-		"/apis/eventing.knative.dev/v1" + ns + "brokers":           "Name|URL|Age|Ready|Reason\nb|<nil>|AGE|<nil>|<nil>",
-		"/apis/eventing.knative.dev/v1" + ns + "triggers":          "Name|Broker|Subscriber_URI|Age|Ready|Reason\nt1|default|<nil>|AGE|<nil>|<nil>",
-		"/apis/messaging.knative.dev/v1" + ns + "channels":         "Name|URL|Age|Ready|Reason\nc|<nil>|AGE|<nil>|<nil>",
-		"/apis/messaging.knative.dev/v1" + ns + "inmemorychannels": "Name|URL|Age|Ready|Reason\ni|<nil>|AGE|<nil>|<nil>",
-		"/apis/messaging.knative.dev/v1" + ns + "subscriptions":    "Name|Age|Ready|Reason\ns|AGE|<nil>|<nil>",
-		"/api/v1" + ns + "secrets":                                 "Name|Type|Data|Age\ns|Opaque|1|AGE",
-		"/api/v1" + ns + "configmaps":                              "Name|Data|Age\nc|2|AGE",
-		"/api/v1" + ns + "serviceaccounts":                         "Name|Secrets|Age\nsa|0|AGE",
-		"/api/v1" + ns + "services":                                "Name|Type|Cluster-IP|External-IP|Port(s)|Age|(Selector)\next|ExternalName|<none>|x.example|<none>|AGE|<none>\nsvc|ClusterIP|<none>|<none>|80/TCP,443/UDP|AGE|a=b",
-		"/apis/coordination.k8s.io/v1" + ns + "leases":             "Name|Holder|Age\nl|me|AGE",
-		"/api/v1" + ns + "events":                                  "Last Seen|Type|Reason|Object|(Subobject)|(Source)|Message|(First Seen)|(Count)|(Name)\n<unknown>|Normal|R|trigger/t1||us|M|<unknown>|2|e",
-		"/apis/events.k8s.io/v1" + ns + "events":                   "Last Seen|Type|Reason|Object|(Subobject)|(Source)|Message|(First Seen)|(Count)|(Name)\n<unknown>|Normal|R|trigger/t1||us|M|<unknown>|2|e",
-		"/api/v1/namespaces/default":                               "Name|Status|Age\ndefault|Active|AGE",
-		"/api/v1/nodes/n1":                                         "Name|Status|Roles|Age|Version|(Internal-IP)|(External-IP)|(OS-Image)|(Kernel-Version)|(Container-Runtime)\nn1|Ready|member|AGE|0.1.0|<none>|<none>|*|*|<unknown>",
+		"/apis/eventing.knative.dev/v1" + ns + "brokers":                      "Name|URL|Age|Ready|Reason\nb|<nil>|AGE|<nil>|<nil>",
+		"/apis/eventing.knative.dev/v1" + ns + "triggers":                     "Name|Broker|Subscriber_URI|Age|Ready|Reason\nt1|default|<nil>|AGE|<nil>|<nil>",
+		"/apis/messaging.knative.dev/v1" + ns + "channels":                    "Name|URL|Age|Ready|Reason\nc|<nil>|AGE|<nil>|<nil>",
+		"/apis/messaging.knative.dev/v1" + ns + "inmemorychannels":            "Name|URL|Age|Ready|Reason\ni|<nil>|AGE|<nil>|<nil>",
+		"/apis/messaging.knative.dev/v1" + ns + "subscriptions":               "Name|Age|Ready|Reason\ns|AGE|<nil>|<nil>",
+		"/apis/sources.knative.dev/v1" + ns + "pingsources":                   "Name|Sink|Schedule|Age|Ready|Reason\np|<nil>|* * * * *|AGE|<nil>|<nil>",
+		"/apis/sources.knative.dev/v1beta2" + ns + "pingsources":              "Name|Sink|Schedule|Age|Ready|Reason\np|<nil>|* * * * *|AGE|<nil>|<nil>",
+		"/apis/sources.eventing.knative.dev/v1alpha1" + ns + "cronjobsources": "Name|Sink|Schedule|Age|Ready|Reason\np|<nil>|@daily|AGE|<nil>|<nil>",
+		"/api/v1" + ns + "secrets":                                            "Name|Type|Data|Age\ns|Opaque|1|AGE",
+		"/api/v1" + ns + "configmaps":                                         "Name|Data|Age\nc|2|AGE",
+		"/api/v1" + ns + "serviceaccounts":                                    "Name|Secrets|Age\nsa|0|AGE",
+		"/api/v1" + ns + "services":                                           "Name|Type|Cluster-IP|External-IP|Port(s)|Age|(Selector)\next|ExternalName|<none>|x.example|<none>|AGE|<none>\nsvc|ClusterIP|<none>|<none>|80/TCP,443/UDP|AGE|a=b",
+		"/apis/coordination.k8s.io/v1" + ns + "leases":                        "Name|Holder|Age\nl|me|AGE",
+		"/api/v1" + ns + "events":                                             "Last Seen|Type|Reason|Object|(Subobject)|(Source)|Message|(First Seen)|(Count)|(Name)\n<unknown>|Normal|R|trigger/t1||us|M|<unknown>|2|e",
+		"/apis/events.k8s.io/v1" + ns + "events":                              "Last Seen|Type|Reason|Object|(Subobject)|(Source)|Message|(First Seen)|(Count)|(Name)\n<unknown>|Normal|R|trigger/t1||us|M|<unknown>|2|e",
+		"/api/v1/namespaces/default":                                          "Name|Status|Age\ndefault|Active|AGE",
+		"/api/v1/nodes/n1":                                                    "Name|Status|Roles|Age|Version|(Internal-IP)|(External-IP)|(OS-Image)|(Kernel-Version)|(Container-Runtime)\nn1|Ready|member|AGE|0.1.0|<none>|<none>|*|*|<unknown>",
 	} {
 		var table metav1.Table
 		raw, err := s.client().Discovery().RESTClient().Get().AbsPath(path).SetHeader("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io").DoRaw(t.Context())

@@ -82,8 +82,9 @@ func TestCommandsOnPagesRun(t *testing.T) {
 	}
 }
 
-// runScript runs a script beside a server, with leat and kubectl on the path.
-func runScript(t *testing.T, leat, script string) {
+// runScript runs a script beside a server, with leat and kubectl on the path,
+// and gives its output.
+func runScript(t *testing.T, leat, script string) string {
 	t.Helper()
 	dir := t.TempDir()
 	const prologue = `
@@ -117,4 +118,5 @@ set -x
 		log, _ := os.ReadFile(filepath.Join(dir, "server.log")) // shown if it can be
 		t.Fatalf("%v\n%s\nserver:\n%s", err, out.String(), log)
 	}
+	return out.String()
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // where the machine has no database of time zones
 
 	"github.com/spf13/cobra"
 )

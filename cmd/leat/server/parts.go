@@ -29,6 +29,7 @@ import (
 	"github.com/leat-dev/leat/dispatcher"
 	"github.com/leat-dev/leat/filter"
 	"github.com/leat-dev/leat/raftlog/kv"
+	"github.com/leat-dev/leat/sources/ping"
 )
 
 // run runs a part until it is stopped; the function returned stops it and waits
@@ -101,14 +102,17 @@ func startDispatcher(s settings.Server, l listeners, m *metrics.Metrics, spans e
 
 func ingressOptions(s settings.Server, r broker.Resolver, m *metrics.Metrics, spans event.Spans) broker.IngressOptions {
 	return broker.IngressOptions{
-		Resolver: r,
-		Limits: event.Limits{
-			MaxDataBytes: int(s.MaxEventBytes), MaxBatchEvents: s.MaxBatchEvents,
-			MaxExtensions: s.MaxExtensions, MaxAttributeBytes: int(s.MaxAttributeBytes),
-		},
+		Resolver: r, Limits: eventLimits(s),
 		MaxBodyBytes: int64(s.MaxBatchBytes), MaxBodyMemory: int64(s.MaxBodyMemory), MaxRequests: int64(s.MaxRequests), MaxHeaderLines: s.MaxHeaderLines,
 		RetryAfter: s.RetryAfter, WebHookRate: s.WebHookRate, AppendTimeout: s.AppendTimeout,
 		Counted: m.Request, Spans: spans,
+	}
+}
+
+func eventLimits(s settings.Server) event.Limits {
+	return event.Limits{
+		MaxDataBytes: int(s.MaxEventBytes), MaxBatchEvents: s.MaxBatchEvents,
+		MaxExtensions: s.MaxExtensions, MaxAttributeBytes: int(s.MaxAttributeBytes),
 	}
 }
 
@@ -124,7 +128,9 @@ func startAPI(ctx context.Context, s settings.Server, l listeners, meta *kv.Stor
 	}
 	a, err := apiserver.New(apiserver.Options{
 		KV: meta, Listener: l.api, KeysDir: filepath.Join(s.Data, "keys"), Kubeconfig: filepath.Join(s.Data, kubeconfigFile),
-		Version: version, CRDs: crds, Kinds: admission.New(admission.Options{CheckFilter: controller.CheckFilter(filterLimits(s))}),
+		Version: version, CRDs: crds, Kinds: admission.New(admission.Options{
+			CheckFilter: controller.CheckFilter(filterLimits(s)), CheckSchedule: ping.CheckSchedule, Events: eventLimits(s),
+		}),
 		Node:        apiserver.Node{Name: s.Node},
 		Permanent:   []apiserver.Permanent{systemBroker()},
 		Handlers:    map[string]http.Handler{"/leat/v1/": operations.Handler(o)},
@@ -144,13 +150,13 @@ func startAPI(ctx context.Context, s settings.Server, l listeners, meta *kv.Stor
 
 // startController reconciles the resources, and waits until what was deleted
 // while the server was away is no longer offered.
-func startController(ctx context.Context, s settings.Server, l listeners, a *apiserver.Server, log *channel.Log, d *dispatcher.Dispatcher, r *controller.Registry, i *broker.Ingress, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) error {
+func startController(ctx context.Context, s settings.Server, l listeners, a *apiserver.Server, log *channel.Log, d *dispatcher.Dispatcher, r *controller.Registry, i *broker.Ingress, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) (*controller.Controller, error) {
 	client, mapper, err := controller.Connect(a.LoopbackConfig())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := system.EnsureBroker(ctx, client); err != nil {
-		return err
+		return nil, err
 	}
 	c, err := controller.New(controller.Options{
 		Client: client, Mapper: mapper, Log: log, Dispatcher: d, Registry: r,
@@ -158,10 +164,10 @@ func startController(ctx context.Context, s settings.Server, l listeners, a *api
 		DeliveryTimeout: s.DeliveryTimeout, Logger: logger,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	stops.push("controllers", run(ctx, "controllers", fail, c.Run))
-	return c.WaitSynced(ctx)
+	return c, c.WaitSynced(ctx)
 }
 
 // startHTTP takes events, and answers for its health.

@@ -83,7 +83,11 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	if err != nil {
 		return err
 	}
-	if err := startController(ctx, s, listeners, api, log, d, registry, ingress, logger, fail, &stops); err != nil {
+	c, err := startController(ctx, s, listeners, api, log, d, registry, ingress, logger, fail, &stops)
+	if err != nil {
+		return err
+	}
+	if err := startSources(ctx, s, api, c, log, d, ingress, logger, fail, &stops); err != nil {
 		return err
 	}
 	if err := startSystem(ctx, s, listeners, meta, registry, m, logger, fail, &stops); err != nil {
