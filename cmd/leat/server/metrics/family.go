@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -47,6 +48,12 @@ func (f *family[M]) with(v values) M {
 	if ok {
 		return m
 	}
+	return f.begin(v)
+}
+
+// begin begins a series, unless another has meanwhile. The values are copied,
+// so that they are on the heap in this case only.
+func (f *family[M]) begin(v values) M {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if m, ok := f.series[v]; ok {
@@ -56,7 +63,7 @@ func (f *family[M]) with(v values) M {
 		f.refused.Inc()
 		return f.nowhere
 	}
-	m = f.WithLabelValues(v[:f.labels]...)
+	m := f.WithLabelValues(slices.Clone(v[:f.labels])...)
 	f.series[v] = m
 	return m
 }
@@ -68,7 +75,7 @@ func (f *family[M]) retain(keep func(values) bool) {
 	for v := range f.series {
 		if !keep(v) {
 			delete(f.series, v)
-			f.DeleteLabelValues(v[:f.labels]...)
+			f.DeleteLabelValues(slices.Clone(v[:f.labels])...)
 		}
 	}
 }

@@ -54,7 +54,7 @@ func TestSeriesAreBounded(t *testing.T) {
 
 // rig is a log in memory, and deliveries out of it that end as answer says.
 type rig struct {
-	*testing.T
+	testing.TB
 	m      *Metrics
 	log    *channel.Log
 	d      *dispatcher.Dispatcher
@@ -70,8 +70,8 @@ func (r *rig) Close() {}
 
 func (r *rig) answers(f func(*dispatcher.Request) (dispatcher.Response, error)) { r.answer.Store(&f) }
 
-func newRig(t *testing.T) *rig {
-	r := &rig{T: t, m: New(Options{MaxSeries: 100, Version: "v1"})}
+func newRig(t testing.TB) *rig {
+	r := &rig{TB: t, m: New(Options{MaxSeries: 20_000, Version: "v1"})}
 	shard := channel.NewShard(channel.Options{Expired: r.m.Expired})
 	group, err := raftlog.Open(t.Context(), raftlog.Options{
 		Dir: "/s0", Name: "s0", NodeID: "a", Machine: shard, FS: memfs.New(0), SegmentBytes: 1 << 20, DiskFloor: 1, DiskReserve: 1,
@@ -224,7 +224,7 @@ func TestSeriesEndWithTheirObject(t *testing.T) {
 	want(t, page(t, r.m), `leat_ingress_requests_total{broker="",channel="",code="404",namespace=""} 1`)
 }
 
-func page(t *testing.T, m *Metrics) string {
+func page(t testing.TB, m *Metrics) string {
 	t.Helper()
 	w := httptest.NewRecorder()
 	m.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
@@ -256,7 +256,7 @@ func (r *rig) until(ok func(page string) bool) (last string, done bool) {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); <-tick.C {
-		if last = page(r.T, r.m); ok(last) {
+		if last = page(r.TB, r.m); ok(last) {
 			return last, true
 		}
 	}
