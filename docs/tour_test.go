@@ -97,7 +97,7 @@ func TestReadmeTourRuns(t *testing.T) {
 
 func TestQuickstartRuns(t *testing.T) {
 	contains(t, walk(t, script(readPage(t, "quickstart.md"))),
-		`{"hello":"world"}`, "trigger.eventing.knative.dev/large created", `{"total":250}`, "trigger/large",
+		`{"hello":"world"}`, "trigger.eventing.knative.dev/large created", `{"total":250}`, "trigger/large", "all read back",
 		"2 events are durable", "nothing listens at http://localhost:3000/")
 }
 

@@ -22,9 +22,11 @@ func EnsureBroker(ctx context.Context, client dynamic.Interface) error {
 		u.SetGroupVersionKind(eventingv1.GroupVersion().WithKind("Broker"))
 		u.SetNamespace(Namespace)
 		u.SetName(Name)
-		_, err = brokers.Create(ctx, u, metav1.CreateOptions{})
+		// Applied, not created: for two seconds after a definition was made, as by
+		// the first start, the API holds back the creation of its objects.
+		_, err = brokers.Apply(ctx, Name, u, metav1.ApplyOptions{FieldManager: "leat"})
 	}
-	if err != nil && !apierrors.IsAlreadyExists(err) {
+	if err != nil && !apierrors.IsConflict(err) {
 		return fmt.Errorf("make the system broker %s/%s: %w", Namespace, Name, err)
 	}
 	return nil

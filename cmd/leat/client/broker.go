@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"slices"
 	"time"
 )
 
@@ -20,24 +22,31 @@ func (e *NotReadyError) Error() string {
 	return fmt.Sprintf("broker %s/%s is not ready: %s", e.Namespace, e.Name, e.Reason)
 }
 
-// EnsureBroker makes a broker where there is none.
+// EnsureBroker makes a broker where there is none. It is applied, not created:
+// for two seconds after a definition was made, as by the first start of a
+// server, the API holds back the creation of its objects.
 func (c *Client) EnsureBroker(ctx context.Context, name string) error {
+	names, err := c.Names(ctx, "brokers")
+	if err != nil || slices.Contains(names, name) {
+		return err
+	}
 	body, err := c.newBroker(name)
 	if err != nil {
 		return err
 	}
-	u := c.base.JoinPath(brokersPath, c.Namespace, "brokers")
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(body))
+	u := c.base.JoinPath(brokersPath, c.Namespace, "brokers", name)
+	u.RawQuery = url.Values{"fieldManager": {"leat"}}.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPatch, u.String(), bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Content-Type", "application/apply-patch+yaml") // of which JSON is a kind
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return fmt.Errorf("make broker %s/%s: %w", c.Namespace, name, err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusCreated || resp.StatusCode == http.StatusConflict {
+	if resp.StatusCode < 300 || resp.StatusCode == http.StatusConflict { // somebody else has made it just now
 		return nil
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))

@@ -1,9 +1,13 @@
 package e2e
 
 import (
+	"bufio"
 	"encoding/json"
 	"net/http"
+	"os"
+	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,4 +89,54 @@ func squeeze(s string) string { return regexp.MustCompile(` +`).ReplaceAllString
 // of is a trigger of the broker `default`.
 func of(name, url string) string {
 	return "apiVersion: eventing.knative.dev/v1\nkind: Trigger\nmetadata: {name: " + name + "}\nspec: {broker: default, subscriber: {uri: \"" + url + "\"}}"
+}
+
+// TestStatusWatch shows it again and again, and ends well when it is told to.
+func TestStatusWatch(t *testing.T) {
+	s := startServer(t)
+	s.apply(broker)
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), path, "status", "--watch", "--interval", "10ms", "-o", "name")
+	cmd.Env = append(os.Environ(), s.env()...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for range 3 {
+		if !lines.Scan() || lines.Text() != "broker/default" {
+			t.Errorf("%q, %v", lines.Text(), lines.Err())
+		}
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	for lines.Scan() { // until it ends
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if _, stderr, code := leat(t, s.env(), "", "status", "--watch", "--interval", "0s"); code != 2 || !strings.Contains(stderr, "--interval") {
+		t.Errorf("%d, %s", code, stderr)
+	}
+}
+
+// TestHelp: a newcomer finds the first two commands on the first page.
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{{"help"}, {"--help"}, nil} {
+		out, stderr, code := leat(t, nil, "", args...)
+		at := []int{strings.Index(out, "leat dev "), strings.Index(out, "leat send default --data"), strings.Index(out, "A server:"), strings.Index(out, "Events:")}
+		if code != 0 || at[0] < 0 || !slices.IsSorted(at) {
+			t.Errorf("leat %v: %d, %v\n%s%s", args, code, at, out, stderr)
+		}
+	}
+	if _, stderr, code := leat(t, nil, "", "sned"); code != 2 || !strings.Contains(stderr, "sned") {
+		t.Errorf("a command that is not there: %d, %s", code, stderr)
+	}
 }

@@ -97,14 +97,10 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 		return err
 	}
 
-	e := Endpoints{HTTP: listeners.httpURL(), API: listeners.apiURL(), Kubeconfig: filepath.Join(s.Data, kubeconfigFile), PID: os.Getpid()}
-	if e.Kubeconfig, err = filepath.Abs(e.Kubeconfig); err != nil {
+	e, err := announce(s, listeners, &stops)
+	if err != nil {
 		return err
 	}
-	if err := e.write(s.Data); err != nil {
-		return err
-	}
-	stops.push("endpoints", func(context.Context) error { return os.Remove(filepath.Join(s.Data, endpointsFile)) })
 	logger.Info("ready", "http", e.HTTP, "api", e.API, "kubeconfig", e.Kubeconfig, "version", version)
 	if ready != nil {
 		stops.push("what follows the start", run(ctx, "after the start", fail, func(ctx context.Context) error { return ready(ctx, e) }))
@@ -116,6 +112,19 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	}
 	logger.Info("draining", "timeout", s.ShutdownTimeout)
 	return nil
+}
+
+// announce tells other programs that the server is ready, until it stops.
+func announce(s settings.Server, l listeners, stops *stack) (e Endpoints, err error) {
+	e = Endpoints{HTTP: l.httpURL(), API: l.apiURL(), PID: os.Getpid()}
+	if e.Kubeconfig, err = filepath.Abs(filepath.Join(s.Data, kubeconfigFile)); err != nil {
+		return e, err
+	}
+	if err := e.write(s.Data); err != nil {
+		return e, err
+	}
+	stops.push("endpoints", func(context.Context) error { return os.Remove(filepath.Join(s.Data, endpointsFile)) })
+	return e, nil
 }
 
 // stack is what must be stopped, last started first.
