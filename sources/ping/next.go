@@ -12,11 +12,10 @@ func (s *Schedule) Next(t time.Time) time.Time {
 	for range maxPeriods {
 		p := s.periodOf(t)
 		tick := s.within(p, t)
-		if !tick.IsZero() && (p.end.IsZero() || tick.Before(p.end)) {
+		// Where there is none in so many years, later periods are not looked at:
+		// each would be searched for as many again.
+		if tick.IsZero() || p.end.IsZero() || tick.Before(p.end) {
 			return tick
-		}
-		if p.end.IsZero() {
-			return time.Time{}
 		}
 		t = p.end.Add(-time.Nanosecond)
 	}
