@@ -114,6 +114,9 @@ spec:
 func TestHTTPS(t *testing.T) {
 	a := newAuthority(t)
 	serial := a.issue()
+	if _, stderr, status := leat(t, nil, "", "server", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--api", "127.0.0.1:0", "--tls-cert", a.file("ca.crt"), "--tls-key", a.file("tls.key")); status != 1 || !strings.Contains(stderr, "--tls-cert") {
+		t.Errorf("with a key of another certificate: %d, %s", status, stderr)
+	}
 	s := startServer(t, "--tls-cert", a.file("tls.crt"), "--tls-key", a.file("tls.key"), "--tls-reload", "20ms", "--delivery-ca", a.file("ca.crt"))
 	if !strings.HasPrefix(s.HTTP, "https://127.0.0.1:") {
 		t.Errorf("endpoints.json says %s", s.HTTP)

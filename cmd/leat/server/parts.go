@@ -171,18 +171,14 @@ func startController(ctx context.Context, s settings.Server, l listeners, a *api
 }
 
 // startHTTP takes events, and answers for its health.
-func startHTTP(ctx context.Context, s settings.Server, l listeners, i *broker.Ingress, m *metrics.Metrics, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) error {
+func startHTTP(ctx context.Context, s settings.Server, l listeners, i *broker.Ingress, m *metrics.Metrics, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) {
 	o := broker.ServerOptions{
 		ReadHeaderTimeout: s.ReadHeaderTimeout, ReadTimeout: s.ReadTimeout, WriteTimeout: s.WriteTimeout, IdleTimeout: s.IdleTimeout,
 		MaxHeaderBytes: int(s.MaxHeaderBytes), MaxConns: s.MaxConns, Logger: logger,
 	}
 	h := broker.NewServer(httpHandler(i, m), o)
 	listener, serve := broker.LimitConns(l.http, o), h.Serve
-	if s.TLSCert != "" {
-		pair, err := certs.Load(certs.Options{Cert: s.TLSCert, Key: s.TLSKey, Every: s.TLSReload, Logger: logger})
-		if err != nil {
-			return fmt.Errorf("--tls-cert: %w", err)
-		}
+	if pair := l.certificate; pair != nil {
 		stops.push("certificate", run(ctx, "certificate", fail, pair.Run))
 		h.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.Get}
 		serve = func(l net.Listener) error { return h.ServeTLS(l, "", "") }
@@ -202,7 +198,6 @@ func startHTTP(ctx context.Context, s settings.Server, l listeners, i *broker.In
 		<-done
 		return err
 	})
-	return nil
 }
 
 // httpHandler serves the HTTP port. A broker's path has two parts, so these

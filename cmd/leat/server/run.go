@@ -16,6 +16,7 @@ import (
 	"github.com/leat-dev/leat/broker"
 	"github.com/leat-dev/leat/broker/controller"
 	"github.com/leat-dev/leat/channel"
+	"github.com/leat-dev/leat/cmd/leat/server/certs"
 	"github.com/leat-dev/leat/cmd/leat/server/metrics"
 	"github.com/leat-dev/leat/cmd/leat/settings"
 	"github.com/leat-dev/leat/raftlog"
@@ -39,14 +40,9 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	fatal := func(err error) {
-		// What is on disk is not known any more: nothing may be answered on the
-		// strength of it, so nothing is drained.
-		logger.Error("the log cannot be written; the process ends", "error", err)
-		os.Exit(1)
-	}
+	fatal := endProcess(logger)
 
-	listeners, err := listen(ctx, s)
+	listeners, err := listen(ctx, s, logger)
 	if err != nil {
 		return err
 	}
@@ -93,9 +89,7 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	if err := startSystem(ctx, s, listeners, meta, registry, m, logger, fail, &stops); err != nil {
 		return err
 	}
-	if err := startHTTP(ctx, s, listeners, ingress, m, logger, fail, &stops); err != nil {
-		return err
-	}
+	startHTTP(ctx, s, listeners, ingress, m, logger, fail, &stops)
 
 	e, err := announce(s, listeners, &stops)
 	if err != nil {
@@ -112,6 +106,15 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	}
 	logger.Info("draining", "timeout", s.ShutdownTimeout)
 	return nil
+}
+
+// endProcess ends the process where what is on disk is not known any more:
+// nothing may be answered on the strength of it, so nothing is drained.
+func endProcess(logger *slog.Logger) func(error) {
+	return func(err error) {
+		logger.Error("the log cannot be written; the process ends", "error", err)
+		os.Exit(1)
+	}
 }
 
 // announce tells other programs that the server is ready, until it stops.
@@ -154,12 +157,18 @@ type listeners struct {
 	http, api net.Listener
 	// scheme is that of http, public where others reach it.
 	scheme, public string
+	// certificate is that of http; nil where it has none.
+	certificate *certs.Pair
 }
 
-func listen(ctx context.Context, s settings.Server) (l listeners, err error) {
+func listen(ctx context.Context, s settings.Server, logger *slog.Logger) (l listeners, err error) {
 	l.scheme, l.public = "http", strings.TrimSuffix(s.PublicURL, "/")
 	if s.TLSCert != "" {
 		l.scheme = "https"
+		l.certificate, err = certs.Load(certs.Options{Cert: s.TLSCert, Key: s.TLSKey, Every: s.TLSReload, Logger: logger})
+		if err != nil {
+			return l, fmt.Errorf("--tls-cert: %w", err)
+		}
 	}
 	var c net.ListenConfig
 	if l.http, err = c.Listen(ctx, "tcp", s.HTTP); err != nil {
