@@ -4,14 +4,11 @@ import (
 	"context"
 	"fmt"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/warning"
@@ -110,47 +107,4 @@ func asUnstructured(obj runtime.Object, gvk schema.GroupVersionKind) (*unstructu
 	u := &unstructured.Unstructured{Object: content}
 	u.SetGroupVersionKind(gvk)
 	return u, nil
-}
-
-// namespacePlugin keeps objects in namespaces that exist, and keeps the
-// server's own namespaces.
-type namespacePlugin struct {
-	*admission.Handler
-	immortal sets.Set[string]
-	// get reads a namespace as it is now; it is set before the first request.
-	get func(ctx context.Context, name string) (*corev1.Namespace, error)
-}
-
-var _ admission.MutationInterface = &namespacePlugin{}
-
-func newNamespacePlugin(immortal []string) *namespacePlugin {
-	return &namespacePlugin{Handler: admission.NewHandler(admission.Create, admission.Delete), immortal: sets.New(immortal...)}
-}
-
-// Admit implements admission.MutationInterface. It changes nothing, but a
-// namespace that is missing is told before what is wrong with the object.
-func (p *namespacePlugin) Admit(ctx context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
-	if a.GetKind().GroupKind() == (schema.GroupKind{Kind: "Namespace"}) {
-		if a.GetOperation() == admission.Delete && p.immortal.Has(a.GetName()) {
-			return apierrors.NewForbidden(a.GetResource().GroupResource(), a.GetName(), fmt.Errorf("this namespace may not be deleted"))
-		}
-		return nil
-	}
-	if a.GetNamespace() == "" || a.GetOperation() != admission.Create {
-		return nil
-	}
-	ns, err := p.get(ctx, a.GetNamespace())
-	if err != nil {
-		return err // NotFound tells the namespace
-	}
-	if ns.DeletionTimestamp == nil && ns.Status.Phase != corev1.NamespaceTerminating {
-		return nil
-	}
-	refused := apierrors.NewForbidden(a.GetResource().GroupResource(), a.GetName(),
-		fmt.Errorf("unable to create new content in namespace %s because it is being terminated", a.GetNamespace()))
-	refused.ErrStatus.Details.Causes = append(refused.ErrStatus.Details.Causes, metav1.StatusCause{
-		Type: corev1.NamespaceTerminatingCause, Field: "metadata.namespace",
-		Message: fmt.Sprintf("namespace %s is being terminated", a.GetNamespace()),
-	})
-	return refused
 }

@@ -44,8 +44,9 @@ func TestRenewal(t *testing.T) {
 	go func() {
 		defer close(done)
 		c.run(ctx, func(d time.Duration) <-chan time.Time {
+			due := clock.After(d) // before the test moves the clock
 			waits <- d
-			return clock.After(d)
+			return due
 		}, func() error { return <-renewed }, func(err error) { failed <- err })
 	}()
 	first, _ := c.CurrentCertKeyContent()

@@ -15,7 +15,7 @@ import (
 var served = map[string]map[string]string{
 	"v1": {
 		"namespaces": "ns ", "secrets": " ", "configmaps": "cm ", "serviceaccounts": "sa ", "services": "svc all", "nodes": "no ", "events": "ev ",
-		"namespaces/status": " ", "services/status": " ", "nodes/status": " ",
+		"namespaces/status": " ", "namespaces/finalize": " ", "services/status": " ", "nodes/status": " ",
 	},
 	"coordination.k8s.io/v1":  {"leases": " "},
 	"events.k8s.io/v1":        {"events": " "},

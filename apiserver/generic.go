@@ -33,6 +33,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/kube-openapi/pkg/common"
 
+	"github.com/leat-dev/leat/apiserver/catalog"
 	"github.com/leat-dev/leat/apiserver/core"
 	coreopenapi "github.com/leat-dev/leat/apiserver/core/openapi"
 	"github.com/leat-dev/leat/apiserver/storage"
@@ -43,8 +44,10 @@ const storagePrefix = "/registry"
 
 // generic is the libraries' server with what is served on it.
 type generic struct {
-	server *extensions.CustomResourceDefinitions
-	kinds  *core.Kinds
+	server     *extensions.CustomResourceDefinitions
+	kinds      *core.Kinds
+	catalog    *catalog.Catalog
+	namespaces *namespacePlugin
 	// started is closed when the definitions are known, and whatever is served
 	// by them.
 	started  chan struct{}
@@ -65,7 +68,7 @@ func (s *Server) build(ctx context.Context, l net.Listener) (*generic, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &generic{started: make(chan struct{}), requests: &requests{}}
+	g := &generic{started: make(chan struct{}), requests: &requests{}, namespaces: namespaces}
 	s.boundRequests(ctx, config, g.requests)
 	c := &extensions.Config{GenericConfig: config, ExtraConfig: extensions.ExtraConfig{
 		CRDRESTOptionsGetter: s.storage(unstructured.UnstructuredJSONScheme),
@@ -80,7 +83,7 @@ func (s *Server) build(ctx context.Context, l net.Listener) (*generic, error) {
 		return nil, err
 	}
 	g.server = server
-	if err := s.serve(g, namespaces); err != nil {
+	if err := s.serve(g); err != nil {
 		server.GenericAPIServer.Destroy()
 		return nil, err
 	}
@@ -88,17 +91,16 @@ func (s *Server) build(ctx context.Context, l net.Listener) (*generic, error) {
 }
 
 // serve adds what the extensions server does not serve.
-func (s *Server) serve(g *generic, namespaces *namespacePlugin) error {
+func (s *Server) serve(g *generic) error {
 	gs := g.server.GenericAPIServer
 	crds := g.server.Informers.Apiextensions().V1().CustomResourceDefinitions()
-	content := &namespaceContent{kv: s.o.KV, crds: crds.Lister()}
 	var err error
-	g.kinds, err = core.New(core.Options{Storage: s.storage, EventTTL: s.o.EventTTL, Content: content.list})
+	g.kinds, err = core.New(core.Options{Storage: s.storage, EventTTL: s.o.EventTTL})
 	if err != nil {
 		return err
 	}
-	content.core = g.kinds.Namespaced()
-	namespaces.get = g.kinds.Namespace
+	g.catalog = catalog.New(storagePrefix, g.kinds.Resources(), crds.Lister())
+	g.namespaces.get = g.kinds.Namespace
 	if err := g.kinds.Install(gs); err != nil {
 		return err
 	}
@@ -219,21 +221,10 @@ func (s *Server) boundRequests(stopping context.Context, c *genericapiserver.Rec
 
 // storage puts resources into the store, encoded by a codec.
 func (s *Server) storage(codec runtime.Codec) genericregistry.RESTOptionsGetter {
-	return withoutCollection{storage.RESTOptions{
+	return storage.RESTOptions{
 		KV: s.o.KV, Codec: codec, Prefix: storagePrefix, Clock: s.o.Clock, Cache: !s.o.NoCache,
 		// Many, and watched by hardly anybody.
 		NoCache:      map[schema.GroupResource]bool{{Resource: "events"}: true},
-		Transformers: s.atRest,
-	}}
-}
-
-// withoutCollection turns off what waits for a garbage collector: an object
-// deleted in the foreground, or to leave its dependents behind, would never go.
-type withoutCollection struct{ storage.RESTOptions }
-
-// GetRESTOptions implements generic.RESTOptionsGetter.
-func (o withoutCollection) GetRESTOptions(gr schema.GroupResource, example runtime.Object) (genericregistry.RESTOptions, error) {
-	opts, err := o.RESTOptions.GetRESTOptions(gr, example)
-	opts.EnableGarbageCollection = false
-	return opts, err
+		Transformers: s.atRest, DeleteWorkers: s.o.DeleteWorkers,
+	}
 }

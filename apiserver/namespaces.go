@@ -4,55 +4,94 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"strings"
+	"sync"
 
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	listers "k8s.io/apiextensions-apiserver/pkg/client/listers/apiextensions/v1"
-	"k8s.io/apimachinery/pkg/labels"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"github.com/leat-dev/leat/raftlog/kv"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/admission"
 )
 
-// namespaceContent looks into namespaces.
-type namespaceContent struct {
-	kv   *kv.Store
-	crds listers.CustomResourceDefinitionLister
-	core []schema.GroupResource
+// namespacePlugin keeps objects in namespaces that exist, and keeps the
+// server's own namespaces.
+type namespacePlugin struct {
+	*admission.Handler
+	immortal sets.Set[string]
+	// get reads a namespace as it is now; it is set before the first request.
+	get func(ctx context.Context, name string) (*corev1.Namespace, error)
+
+	mu sync.Mutex
+	// entering counts the creations in progress by namespace.
+	entering map[string]int
 }
 
-// list says what a namespace holds, Events aside: "2 secrets".
-func (c *namespaceContent) list(_ context.Context, namespace string) ([]string, error) {
-	resources := c.core
-	crds, err := c.crds.List(labels.Everything())
+var _ admission.MutationInterface = &namespacePlugin{}
+
+func newNamespacePlugin(immortal []string) *namespacePlugin {
+	return &namespacePlugin{
+		Handler:  admission.NewHandler(admission.Create, admission.Delete),
+		immortal: sets.New(immortal...), entering: map[string]int{},
+	}
+}
+
+// Admit implements admission.MutationInterface. It changes nothing, but a
+// namespace that is missing is told before what is wrong with the object.
+func (p *namespacePlugin) Admit(ctx context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
+	if a.GetKind().GroupKind() == (schema.GroupKind{Kind: "Namespace"}) {
+		if a.GetOperation() == admission.Delete && p.immortal.Has(a.GetName()) {
+			return apierrors.NewForbidden(a.GetResource().GroupResource(), a.GetName(), fmt.Errorf("this namespace may not be deleted"))
+		}
+		return nil
+	}
+	if a.GetNamespace() == "" || a.GetOperation() != admission.Create || a.GetSubresource() != "" {
+		return nil
+	}
+	// Counted before the look at the namespace: whoever sees that it is
+	// Terminating, and then that nothing is on its way, has seen the last of it.
+	p.enter(a.GetNamespace(), 1)
+	leave := func() { p.enter(a.GetNamespace(), -1) }
+	if err := p.open(ctx, a); err != nil {
+		leave()
+		return err
+	}
+	context.AfterFunc(ctx, leave) // a request's context ends with it
+	return nil
+}
+
+// open refuses what would be created in a namespace that is not there, or that
+// is on its way out.
+func (p *namespacePlugin) open(ctx context.Context, a admission.Attributes) error {
+	ns, err := p.get(ctx, a.GetNamespace())
 	if err != nil {
-		return nil, err
+		return err // NotFound tells the namespace
 	}
-	for _, crd := range crds {
-		if crd.Spec.Scope == apiextensionsv1.NamespaceScoped {
-			resources = append(resources[:len(resources):len(resources)], schema.GroupResource{Group: crd.Spec.Group, Resource: crd.Spec.Names.Plural})
-		}
+	if ns.DeletionTimestamp == nil && ns.Status.Phase != corev1.NamespaceTerminating {
+		return nil
 	}
-	var held []string
-	for _, r := range resources {
-		n, _, err := c.kv.Count(keyPrefix(r, namespace))
-		if err != nil {
-			return nil, err
-		}
-		if n > 0 {
-			held = append(held, fmt.Sprintf("%d %s", n, r))
-		}
-	}
-	return held, nil
+	refused := apierrors.NewForbidden(a.GetResource().GroupResource(), a.GetName(),
+		fmt.Errorf("unable to create new content in namespace %s because it is being terminated", a.GetNamespace()))
+	refused.ErrStatus.Details.Causes = append(refused.ErrStatus.Details.Causes, metav1.StatusCause{
+		Type: corev1.NamespaceTerminatingCause, Field: "metadata.namespace",
+		Message: fmt.Sprintf("namespace %s is being terminated", a.GetNamespace()),
+	})
+	return refused
 }
 
-// keyPrefix begins the keys of a resource's objects in a namespace.
-func keyPrefix(r schema.GroupResource, namespace string) string {
-	group := r.Group
-	if group == "" {
-		group = "core"
+func (p *namespacePlugin) enter(namespace string, n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.entering[namespace] += n; p.entering[namespace] == 0 {
+		delete(p.entering, namespace)
 	}
-	return strings.Join([]string{storagePrefix, group, r.Resource, namespace, ""}, "/")
+}
+
+// busy says whether a creation in a namespace is in progress.
+func (p *namespacePlugin) busy(namespace string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.entering[namespace] > 0
 }
 
 // noServices answers CustomResourceDefinitions whose conversion webhook is a

@@ -73,6 +73,9 @@ type Options struct {
 	StartTimeout, ShutdownTimeout time.Duration
 	// EventTTL is how long an Event is kept after its last write; 1 hour.
 	EventTTL time.Duration
+	// DeleteWorkers delete objects at the same time, of a collection, or whose
+	// owners are gone; 16.
+	DeleteWorkers int
 	// NoCache serves all reads and watches from the store, for less memory where
 	// there are few clients.
 	NoCache bool
@@ -103,6 +106,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.StartTimeout, time.Minute)
 	setDefault(&o.ShutdownTimeout, 10*time.Second)
 	setDefault(&o.EventTTL, time.Hour)
+	setDefault(&o.DeleteWorkers, 16)
 	return o, nil
 }
 

@@ -123,13 +123,19 @@ func (s *Server) run(ctx context.Context) error {
 		ran <- err
 	}()
 
-	err = s.start(ctx, g)
+	var controllers func()
+	if err = s.start(ctx, g); err == nil {
+		controllers, err = s.control(ctx, g)
+	}
 	if err == nil {
 		s.credentials.run(ctx, s.o.Clock.After, s.renewed, func(err error) {
 			s.o.Logger.Warn("the certificates could not be renewed; it is tried again", "error", err)
 		})
 	}
 	stop(nil) // if nothing else has
+	if controllers != nil {
+		controllers()
+	}
 	draining, done := context.WithTimeout(context.WithoutCancel(ctx), s.o.ShutdownTimeout)
 	defer done()
 	err = errors.Join(err, l.failure(), s.drain(draining, g, l, ran), loopback.Close())

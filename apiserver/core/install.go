@@ -21,6 +21,8 @@ import (
 	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/storage/names"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"github.com/leat-dev/leat/apiserver/catalog"
 )
 
 // Options say how the kinds are served.
@@ -29,9 +31,6 @@ type Options struct {
 	Storage func(runtime.Codec) generic.RESTOptionsGetter
 	// EventTTL is how long an Event is kept after its last write; 0: for ever.
 	EventTTL time.Duration
-	// Content says what a namespace still holds, as "2 secrets"; a namespace is
-	// deleted when that is nothing.
-	Content func(ctx context.Context, namespace string) ([]string, error)
 }
 
 // Kinds are the served kinds.
@@ -59,7 +58,7 @@ func New(o Options) (*Kinds, error) {
 		}
 		c.stores[k.name] = s
 	}
-	c.namespaces = &namespaces{store: c.stores["Namespace"], events: c.stores["Event"], content: o.Content}
+	c.namespaces = newNamespaces(c.stores["Namespace"])
 	return c, nil
 }
 
@@ -77,6 +76,7 @@ func (c *Kinds) Install(s *genericapiserver.GenericAPIServer) error {
 		}
 	}
 	served[corev1.SchemeGroupVersion]["namespaces"] = c.namespaces
+	served[corev1.SchemeGroupVersion]["namespaces/finalize"] = newFinalize(c.namespaces)
 	served[eventsv1.SchemeGroupVersion]["events"] = c.stores["Event"].unabbreviated()
 	for _, gv := range groups() {
 		info := genericapiserver.NewDefaultAPIGroupInfo(gv.Group, c.scheme, metav1.ParameterCodec, c.codecs)
@@ -94,14 +94,11 @@ func (c *Kinds) Install(s *genericapiserver.GenericAPIServer) error {
 	return nil
 }
 
-// Namespaced are the resources that live in namespaces, without Events, which
-// go with their namespace.
-func (c *Kinds) Namespaced() []schema.GroupResource {
-	var all []schema.GroupResource
+// Resources are what the kinds are served as.
+func (c *Kinds) Resources() []catalog.Resource {
+	var all []catalog.Resource
 	for _, k := range c.all {
-		if k.namespaced && k.name != "Event" {
-			all = append(all, k.resource())
-		}
+		all = append(all, catalog.Resource{GroupVersionResource: k.gv.WithResource(k.plural), Kind: k.name, Namespaced: k.namespaced})
 	}
 	return all
 }

@@ -42,6 +42,9 @@ type kind struct {
 	defaults func(obj runtime.Object)
 	// onCreate sets what the server decides, when status is cleared already.
 	onCreate func(obj runtime.Object)
+	// keep takes over from the old object what a write of it leaves alone, beside
+	// the status.
+	keep func(obj, old runtime.Object)
 	// validate says what is wrong with all but the metadata; old is nil on creation.
 	validate func(obj, old runtime.Object) field.ErrorList
 	// fields are those that selectors may name beside metadata's.

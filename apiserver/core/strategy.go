@@ -56,6 +56,9 @@ func (s strategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
 	if s.hasStatus {
 		part(obj, "Status").Set(part(old.DeepCopyObject(), "Status"))
 	}
+	if s.keep != nil {
+		s.keep(obj, old)
+	}
 	if !s.noGeneration && !sameContent(obj, old) {
 		metadata(obj).SetGeneration(metadata(old).GetGeneration() + 1)
 	}

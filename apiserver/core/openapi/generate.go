@@ -21,6 +21,7 @@ import (
 
 var packages = []string{
 	"k8s.io/api/core/v1", "k8s.io/api/coordination/v1", "k8s.io/api/events/v1",
+	"k8s.io/api/authentication/v1", "k8s.io/api/authorization/v1",
 	"k8s.io/apimachinery/pkg/apis/meta/v1", "k8s.io/apimachinery/pkg/api/resource",
 	"k8s.io/apimachinery/pkg/util/intstr", "k8s.io/apimachinery/pkg/runtime",
 }
@@ -34,6 +35,14 @@ var kinds = []string{
 	"schema_k8sio_api_core_v1_ConfigMap", "schema_k8sio_api_core_v1_Event", "schema_k8sio_api_core_v1_Namespace",
 	"schema_k8sio_api_core_v1_Node", "schema_k8sio_api_core_v1_Secret", "schema_k8sio_api_core_v1_Service",
 	"schema_k8sio_api_core_v1_ServiceAccount", "schema_k8sio_api_coordination_v1_Lease", "schema_k8sio_api_events_v1_Event",
+}
+
+// requests are kinds of which no lists exist.
+var requests = []string{
+	"schema_k8sio_api_authentication_v1_TokenRequest", "schema_k8sio_api_authentication_v1_TokenReview",
+	"schema_k8sio_api_authentication_v1_SelfSubjectReview", "schema_k8sio_api_authorization_v1_SubjectAccessReview",
+	"schema_k8sio_api_authorization_v1_LocalSubjectAccessReview", "schema_k8sio_api_authorization_v1_SelfSubjectAccessReview",
+	"schema_k8sio_api_authorization_v1_SelfSubjectRulesReview",
 }
 
 const target = "zz_generated.openapi.go"
@@ -107,6 +116,9 @@ func prune(path string) ([]byte, error) {
 	for _, k := range kinds {
 		visit(k)
 		visit(k + "List")
+	}
+	for _, k := range requests {
+		visit(k)
 	}
 
 	var kept []ast.Expr

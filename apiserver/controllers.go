@@ -1,0 +1,37 @@
+package apiserver
+
+import (
+	"context"
+	"sync"
+
+	clientcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/metadata"
+
+	"github.com/leat-dev/leat/apiserver/garbage"
+	"github.com/leat-dev/leat/apiserver/namespace"
+)
+
+// control runs what Kubernetes has controllers for, until ctx ends: the end of
+// namespaces, and that of objects whose owners are gone. The function returned
+// waits for their end.
+func (s *Server) control(ctx context.Context, g *generic) (wait func(), err error) {
+	config := s.LoopbackConfig()
+	content, err := metadata.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	core, err := clientcorev1.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	collector := garbage.New(garbage.Options{
+		KV: s.o.KV, Catalog: g.catalog, Client: content, Transformers: s.atRest, Logger: s.o.Logger, Workers: s.o.DeleteWorkers,
+	})
+	namespaces := namespace.New(namespace.Options{
+		KV: s.o.KV, Catalog: g.catalog, Namespaces: core.Namespaces(), Content: content, Busy: g.namespaces.busy, Logger: s.o.Logger,
+	})
+	var running sync.WaitGroup
+	running.Go(func() { collector.Run(ctx) })
+	running.Go(func() { namespaces.Run(ctx) })
+	return running.Wait, nil
+}
