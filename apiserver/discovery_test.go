@@ -15,7 +15,11 @@ import (
 var served = map[string]map[string]string{
 	"v1": {
 		"namespaces": "ns ", "secrets": " ", "configmaps": "cm ", "serviceaccounts": "sa ", "services": "svc all", "nodes": "no ", "events": "ev ",
-		"namespaces/status": " ", "namespaces/finalize": " ", "services/status": " ", "nodes/status": " ",
+		"namespaces/status": " ", "namespaces/finalize": " ", "services/status": " ", "nodes/status": " ", "serviceaccounts/token": " ",
+	},
+	"authentication.k8s.io/v1": {"tokenreviews": " ", "selfsubjectreviews": " "},
+	"authorization.k8s.io/v1": {
+		"subjectaccessreviews": " ", "localsubjectaccessreviews": " ", "selfsubjectaccessreviews": " ", "selfsubjectrulesreviews": " ",
 	},
 	"coordination.k8s.io/v1":  {"leases": " "},
 	"events.k8s.io/v1":        {"events": " "},
@@ -53,8 +57,11 @@ func TestDiscovery(t *testing.T) {
 			for _, r := range l.APIResources {
 				got[l.GroupVersion][r.Name] = strings.Join(r.ShortNames, ",") + " " + strings.Join(r.Categories, ",")
 				verbs := []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
-				if strings.HasSuffix(r.Name, "/status") {
+				switch {
+				case strings.HasSuffix(r.Name, "/status"), strings.HasSuffix(r.Name, "/finalize"):
 					verbs = []string{"get", "patch", "update"}
+				case strings.HasSuffix(r.Name, "/token"), strings.HasSuffix(r.Name, "reviews"):
+					verbs = []string{"create"}
 				}
 				for _, verb := range verbs {
 					if !slices.Contains(r.Verbs, verb) {

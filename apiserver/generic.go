@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
 	endpointsfilters "k8s.io/apiserver/pkg/endpoints/filters"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
@@ -37,6 +38,7 @@ import (
 	"github.com/leat-dev/leat/apiserver/core"
 	coreopenapi "github.com/leat-dev/leat/apiserver/core/openapi"
 	"github.com/leat-dev/leat/apiserver/storage"
+	"github.com/leat-dev/leat/apiserver/tokens"
 )
 
 // storagePrefix stands before all keys of resources in the store.
@@ -64,10 +66,7 @@ const (
 // build makes the server, to serve on l; its storage may run from here on, until Destroy.
 func (s *Server) build(ctx context.Context, l net.Listener) (*generic, error) {
 	namespaces := newNamespacePlugin(s.o.Namespaces)
-	config, err := s.config(l, namespaces)
-	if err != nil {
-		return nil, err
-	}
+	config := s.config(l, namespaces)
 	g := &generic{started: make(chan struct{}), requests: &requests{}, namespaces: namespaces}
 	s.boundRequests(ctx, config, g.requests)
 	c := &extensions.Config{GenericConfig: config, ExtraConfig: extensions.ExtraConfig{
@@ -95,11 +94,15 @@ func (s *Server) serve(g *generic) error {
 	gs := g.server.GenericAPIServer
 	crds := g.server.Informers.Apiextensions().V1().CustomResourceDefinitions()
 	var err error
-	g.kinds, err = core.New(core.Options{Storage: s.storage, EventTTL: s.o.EventTTL})
+	g.kinds, err = core.New(core.Options{
+		Storage: s.storage, EventTTL: s.o.EventTTL, Issue: s.tokens.Issue,
+		Access: core.Access{Tokens: s.tokens, Audiences: authenticator.Audiences{tokens.Audience}, Authorizer: rulebook{}, Rules: rulebook{}},
+	})
 	if err != nil {
 		return err
 	}
 	g.catalog = catalog.New(storagePrefix, g.kinds.Resources(), crds.Lister())
+	s.accounts.Store(g.kinds)
 	g.namespaces.get = g.kinds.Namespace
 	if err := g.kinds.Install(gs); err != nil {
 		return err
@@ -128,17 +131,14 @@ func (s *Server) serve(g *generic) error {
 	return nil
 }
 
-func (s *Server) config(l net.Listener, namespaces *namespacePlugin) (*genericapiserver.RecommendedConfig, error) {
+func (s *Server) config(l net.Listener, namespaces *namespacePlugin) *genericapiserver.RecommendedConfig {
 	c := genericapiserver.NewRecommendedConfig(extensions.Codecs)
-	authorizer, err := newAuthorizer()
-	if err != nil {
-		return nil, err
-	}
 	c.EffectiveVersion = newEffectiveVersion(s.o.Version)
 	c.FeatureGate = utilfeature.DefaultFeatureGate
 	c.LoopbackClientConfig = s.LoopbackConfig()
-	c.Authentication.Authenticator = newAuthenticator(s.authority)
-	c.Authorization.Authorizer = authorizer
+	c.Authentication.Authenticator = newAuthenticator(s.authority, s.tokens)
+	c.Authentication.APIAudiences = authenticator.Audiences{tokens.Audience}
+	c.Authorization.Authorizer = rulebook{}
 	c.SecureServing = &genericapiserver.SecureServingInfo{Listener: l, Cert: s.credentials, ClientCA: s.authority}
 	c.ExternalAddress = reachable(s.Addr())
 	c.MergedResourceConfig = extensions.DefaultAPIResourceConfigSource()
@@ -172,7 +172,7 @@ func (s *Server) config(l net.Listener, namespaces *namespacePlugin) (*genericap
 	c.OpenAPIConfig.Info.Title = "Leat"
 	c.OpenAPIV3Config = genericapiserver.DefaultOpenAPIV3Config(definitions, namer)
 	c.OpenAPIV3Config.Info.Title = "Leat"
-	return c, nil
+	return c
 }
 
 // awaitDefinitions does what the extensions server's own hook does, but looks

@@ -76,6 +76,10 @@ type Options struct {
 	// DeleteWorkers delete objects at the same time, of a collection, or whose
 	// owners are gone; 16.
 	DeleteWorkers int
+	// MaxTokenLife is the longest that a ServiceAccount's token lasts, and
+	// TokenCache how many are remembered as checked. One year; 4,096.
+	MaxTokenLife time.Duration
+	TokenCache   int
 	// NoCache serves all reads and watches from the store, for less memory where
 	// there are few clients.
 	NoCache bool

@@ -13,6 +13,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/storage/value"
 	"k8s.io/client-go/rest"
+
+	"github.com/leat-dev/leat/apiserver/core"
+	"github.com/leat-dev/leat/apiserver/tokens"
 )
 
 // Server is the API. It is made by New, and runs once.
@@ -22,6 +25,8 @@ type Server struct {
 	credentials *credentials
 	atRest      map[schema.GroupResource]value.Transformer
 	pipe        *pipe
+	tokens      *tokens.Tokens
+	accounts    atomic.Pointer[core.Kinds] // set before the first request
 	token       string
 	ready       chan struct{}
 	started     atomic.Bool
@@ -45,6 +50,10 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("apiserver: %w", err)
 	}
+	key, err := openTokenKey(o.KeysDir)
+	if err != nil {
+		return nil, fmt.Errorf("apiserver: %w", err)
+	}
 	hosts, err := certificateHosts(o.Listener.Addr(), o.Hosts)
 	if err != nil {
 		return nil, fmt.Errorf("apiserver: %w", err)
@@ -53,10 +62,15 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("apiserver: %w", err)
 	}
-	return &Server{
+	s := &Server{
 		o: o, authority: a, credentials: c, atRest: atRest,
 		pipe: newPipe(), token: rand.Text(), ready: make(chan struct{}),
-	}, nil
+	}
+	s.tokens, err = tokens.New(tokens.Options{Key: key, Accounts: s.serviceAccount, Now: o.Clock.Now, MaxLife: o.MaxTokenLife, CacheSize: o.TokenCache})
+	if err != nil {
+		return nil, fmt.Errorf("apiserver: %w", err)
+	}
+	return s, nil
 }
 
 // Ready is closed when the core kinds and the CRDs given are served, the

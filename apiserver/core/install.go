@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/generic"
 	"k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
@@ -31,6 +33,9 @@ type Options struct {
 	Storage func(runtime.Codec) generic.RESTOptionsGetter
 	// EventTTL is how long an Event is kept after its last write; 0: for ever.
 	EventTTL time.Duration
+	// Access answers reviews; Issue answers the requests for tokens.
+	Access Access
+	Issue  func(*corev1.ServiceAccount, *authenticationv1.TokenRequest) error
 }
 
 // Kinds are the served kinds.
@@ -40,10 +45,15 @@ type Kinds struct {
 	codecs     serializer.CodecFactory
 	stores     map[string]*store // by kind
 	namespaces *namespaces
+	reviews    []*review
+	tokens     *tokenRequests
 }
 
 // New makes the stores of all kinds.
 func New(o Options) (*Kinds, error) {
+	if err := o.Access.check(); err != nil {
+		return nil, err
+	}
 	all := kinds(uint64(o.EventTTL / time.Second))
 	scheme, err := newScheme(all)
 	if err != nil {
@@ -59,6 +69,8 @@ func New(o Options) (*Kinds, error) {
 		c.stores[k.name] = s
 	}
 	c.namespaces = newNamespaces(c.stores["Namespace"])
+	c.reviews = reviews(o.Access)
+	c.tokens = &tokenRequests{accounts: c.stores["ServiceAccount"], issue: o.Issue}
 	return c, nil
 }
 
@@ -78,6 +90,10 @@ func (c *Kinds) Install(s *genericapiserver.GenericAPIServer) error {
 	served[corev1.SchemeGroupVersion]["namespaces"] = c.namespaces
 	served[corev1.SchemeGroupVersion]["namespaces/finalize"] = newFinalize(c.namespaces)
 	served[eventsv1.SchemeGroupVersion]["events"] = c.stores["Event"].unabbreviated()
+	served[corev1.SchemeGroupVersion]["serviceaccounts/token"] = c.tokens
+	for _, r := range c.reviews {
+		served[r.gv][r.plural] = r
+	}
 	for _, gv := range groups() {
 		info := genericapiserver.NewDefaultAPIGroupInfo(gv.Group, c.scheme, metav1.ParameterCodec, c.codecs)
 		info.VersionedResourcesStorageMap[gv.Version] = served[gv]
@@ -114,6 +130,15 @@ func (c *Kinds) Namespace(ctx context.Context, name string) (*corev1.Namespace, 
 		return nil, err
 	}
 	return obj.(*corev1.Namespace), nil
+}
+
+// ServiceAccount reads one, as of a moment ago.
+func (c *Kinds) ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
+	obj, err := c.stores["ServiceAccount"].Get(request.WithNamespace(ctx, namespace), name, &metav1.GetOptions{ResourceVersion: "0"})
+	if err != nil {
+		return nil, err
+	}
+	return obj.(*corev1.ServiceAccount), nil
 }
 
 // store is a kind's registry.

@@ -6,6 +6,8 @@
 package core
 
 import (
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -66,7 +68,10 @@ func kinds(eventTTL uint64) []*kind {
 
 // groups are the served group versions.
 func groups() []schema.GroupVersion {
-	return []schema.GroupVersion{corev1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion, eventsv1.SchemeGroupVersion}
+	return []schema.GroupVersion{
+		corev1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion, eventsv1.SchemeGroupVersion,
+		authenticationv1.SchemeGroupVersion, authorizationv1.SchemeGroupVersion,
+	}
 }
 
 // object is what all types served here are, as pointers to T.

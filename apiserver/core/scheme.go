@@ -3,6 +3,7 @@ package core
 import (
 	"fmt"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -20,6 +21,10 @@ func PublicScheme() *runtime.Scheme {
 		s.AddKnownTypes(k.gv, k.new(), k.newList())
 	}
 	s.AddKnownTypes(eventsv1.SchemeGroupVersion, &eventsv1.Event{}, &eventsv1.EventList{})
+	for _, r := range reviews(Access{}) {
+		s.AddKnownTypes(r.gv, r.new())
+	}
+	s.AddKnownTypes(authenticationv1.SchemeGroupVersion, &authenticationv1.TokenRequest{})
 	for _, gv := range groups() {
 		metav1.AddToGroupVersion(s, gv)
 	}
@@ -45,6 +50,10 @@ func newScheme(all []*kind) (*runtime.Scheme, error) {
 		}
 	}
 	s.AddKnownTypes(schema.GroupVersion{Group: eventsv1.GroupName, Version: runtime.APIVersionInternal}, &corev1.Event{}, &corev1.EventList{})
+	for _, r := range reviews(Access{}) {
+		s.AddKnownTypes(schema.GroupVersion{Group: r.gv.Group, Version: runtime.APIVersionInternal}, r.new())
+	}
+	s.AddKnownTypes(schema.GroupVersion{Group: authenticationv1.GroupName, Version: runtime.APIVersionInternal}, &authenticationv1.TokenRequest{})
 	if err := addEventConversions(s); err != nil {
 		return nil, err
 	}
