@@ -8,6 +8,7 @@ import (
 	"math"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -27,6 +28,12 @@ type Group struct {
 	coalescer *coalescer
 	space     *space
 
+	// broken is closed, and failed says why, when the group cannot go on.
+	broken chan struct{}
+	failed error
+	// running: raft has started, and only its own goroutine changes its state.
+	running atomic.Bool
+
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 }
@@ -39,7 +46,7 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{o: o}
+	g := &Group{o: o, broken: make(chan struct{})}
 	if err := g.openStores(); err != nil {
 		return nil, fmt.Errorf("open group %s in %s: %w", o.Name, o.Dir, err)
 	}
@@ -50,7 +57,18 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 	g.stop = stop
 	g.wg.Go(func() { g.coalescer.run(run) })
 	g.wg.Go(func() { g.snapshotByBytes(run) })
+	g.wg.Go(g.endWhenBroken)
 	return g, nil
+}
+
+// endWhenBroken ends raft where the group cannot go on, so that nobody waits for
+// its answers.
+func (g *Group) endWhenBroken() {
+	select {
+	case <-g.broken:
+		g.raft.Shutdown() // Close waits for it
+	case <-g.coalescer.stopped:
+	}
 }
 
 func (g *Group) config() *raft.Config {
@@ -89,6 +107,7 @@ func (g *Group) startRaft(ctx context.Context) error {
 	if g.raft, err = g.newRaft(c, transport); err != nil {
 		return errors.Join(err, g.snapshots.failed, g.fsm.failed)
 	}
+	g.running.Store(true)
 	g.snapshots.started.Store(true)
 	// From here on raft asks for snapshots only to bring another member up.
 	g.snapshots.OldestFirst()
@@ -139,7 +158,7 @@ func (g *Group) newRaft(c *raft.Config, transport raft.Transport) (r *raft.Raft,
 			panic(p)
 		}
 	}()
-	return raft.NewRaft(c, g.fsm, g.log, g.stable, g.snapshots, transport)
+	return raft.NewRaft(c, g.fsm, &raftLog{logStore: g.log, sole: g.o.Transport == nil, running: &g.running}, g.stable, g.snapshots, transport)
 }
 
 // isSoleVoter refuses a log that another node was the voter of: this one would
@@ -165,6 +184,8 @@ func (g *Group) caughtUp(ctx context.Context) error {
 		}
 		select {
 		case <-g.o.Clock.After(time.Millisecond):
+		case <-g.broken:
+			return g.failed
 		case <-ctx.Done():
 			return fmt.Errorf("wait for a leader: %w", context.Cause(ctx))
 		}
@@ -180,6 +201,8 @@ func (g *Group) caughtUp(ctx context.Context) error {
 			return fmt.Errorf("apply what is committed: %w", err)
 		}
 		return nil
+	case <-g.broken:
+		return g.failed
 	case <-ctx.Done():
 		return fmt.Errorf("apply what is committed: %w", context.Cause(ctx))
 	}

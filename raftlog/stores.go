@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,7 +32,11 @@ func (g *Group) openStores() error {
 	}
 	var once sync.Once
 	report := func(err error) {
-		once.Do(func() { g.o.Fatal(fmt.Errorf("group %s: %w", g.o.Name, err)) })
+		once.Do(func() {
+			g.o.Fatal(fmt.Errorf("group %s: %w", g.o.Name, err))
+			g.failed = err
+			close(g.broken)
+		})
 	}
 	store, err := segment.Open(segment.Options{FS: fs, Dir: filepath.Join(dir, logDir), SegmentBytes: g.o.SegmentBytes, Logger: g.o.Logger, Failed: report})
 	if err != nil {
@@ -45,7 +50,7 @@ func (g *Group) openStores() error {
 	if err != nil {
 		return errors.Join(err, g.closeStores())
 	}
-	g.stable = &stableStore{StableStore: stable, fatal: report}
+	g.stable = &stableStore{StableStore: stable, fatal: report, running: &g.running}
 	snapshots, err := segment.OpenSnapshots(fs, filepath.Join(dir, snapshotsDir), g.o.Snapshots)
 	if err != nil {
 		return errors.Join(err, g.closeStores())
@@ -158,11 +163,12 @@ func (w lineWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// stableStore ends the process where term or vote cannot be kept: raft would
+// stableStore ends the group where term or vote cannot be kept: raft would
 // panic, or vote twice.
 type stableStore struct {
 	*segment.StableStore
-	fatal func(error)
+	fatal   func(error)
+	running *atomic.Bool
 }
 
 // Set implements raft.StableStore.
@@ -178,6 +184,36 @@ func (s *stableStore) SetUint64(key []byte, value uint64) error {
 func (s *stableStore) check(err error) error {
 	if err != nil {
 		s.fatal(fmt.Errorf("keep raft's term and vote: %w", err))
+		leaveRaft(s.running)
+	}
+	return err
+}
+
+// leaveRaft ends raft's goroutine, which alone changes term and vote once raft
+// runs: it would answer the error with a panic, and take away the process's
+// orderly end. Raft's own bookkeeping sees to it that its shutdown finds the
+// goroutine ended.
+func leaveRaft(running *atomic.Bool) {
+	if running.Load() {
+		runtime.Goexit()
+	}
+}
+
+// raftLog is the log as raft sees it. The log of a sole voter is read by raft
+// only to apply what was committed before the start, and raft answers an error
+// with a panic.
+type raftLog struct {
+	*logStore
+	sole    bool
+	running *atomic.Bool
+}
+
+// GetLog implements raft.LogStore.
+func (s *raftLog) GetLog(index uint64, l *raft.Log) error {
+	err := s.logStore.GetLog(index, l)
+	if err != nil && s.sole && s.running.Load() {
+		s.fatal(fmt.Errorf("read entry %d to apply it: %w", index, err))
+		leaveRaft(s.running)
 	}
 	return err
 }

@@ -1,0 +1,127 @@
+package raftlog
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/leat-dev/leat/raftlog/segment"
+	"github.com/leat-dev/leat/raftlog/vfs/errorfs"
+	"github.com/leat-dev/leat/raftlog/vfs/memfs"
+)
+
+// Where neither the log nor term and vote can be written any more, raft steps
+// down, stands for election, and would panic. The group ends instead: what it is
+// asked is refused, and Close returns.
+func TestLostVoteEndsTheGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := memfs.New(0)
+		var failing atomic.Bool
+		fsys := errorfs.Wrap(inner, func(op errorfs.Op, _ string) error {
+			if failing.Load() && op == errorfs.Sync {
+				return errDisk
+			}
+			return nil
+		})
+		var fatal []error
+		g, err := tryOpen(fsys, func(o *Options) { o.Fatal = func(err error) { fatal = append(fatal, err) } })
+		if err != nil {
+			t.Fatal(err)
+		}
+		propose(t, g, command(0))
+		failing.Store(true)
+		if _, err := g.Propose(t.Context(), Events, []byte(command(1))); !errors.Is(err, ErrUnknownOutcome) {
+			t.Errorf("a write whose sync failed: %v", err)
+		}
+		time.Sleep(time.Minute) // raft stands for election
+		if _, err := g.Propose(t.Context(), Events, []byte(command(2))); err == nil {
+			t.Error("acknowledged after a failed sync")
+		}
+		if _, err := g.ReadEntry(g.Applied()); err != nil {
+			t.Errorf("what was synced cannot be read: %v", err)
+		}
+		if err := g.Close(context.Background()); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		if len(fatal) != 1 || !errors.Is(fatal[0], errDisk) {
+			t.Errorf("reported: %v", fatal)
+		}
+		reopen(t, inner, func(_ *Group, c *counter) {
+			if n := len(c.commands); n < 1 || n > 2 || c.commands[0] != command(0) {
+				t.Errorf("%d commands", n)
+			}
+		})
+	})
+}
+
+// The n-th operation of a start fails, for each n: the group opens, or says why
+// not, and opens the next time. Raft's own answer to some of these is a panic.
+func TestEveryFailingOperationOfAStart(t *testing.T) {
+	inner, _ := filled(t)
+	for n := 1; ; n++ {
+		left := inner.Clone()
+		nth := errorfs.NewNth(n, errDisk)
+		broken := make(chan struct{})
+		g, err := tryOpen(errorfs.Wrap(left, nth.Hook), func(o *Options) { o.Fatal = func(error) { close(broken) } })
+		if err == nil {
+			_ = g.Close(context.Background()) // it may have met the failure
+		} else if !named(err) {
+			t.Errorf("operation %d: %v", n, err)
+		}
+		reopen(t, left, func(g *Group, c *counter) {
+			if len(c.commands) != 120 {
+				t.Errorf("operation %d: %d commands", n, len(c.commands))
+			}
+		})
+		if !nth.Failed() {
+			t.Logf("%d operations", n-1)
+			return
+		}
+	}
+}
+
+// named says whether an error tells what happened; raft keeps no more than the
+// text of some.
+func named(err error) bool {
+	var damaged *segment.DamagedError
+	return strings.Contains(err.Error(), errDisk.Error()) || errors.As(err, &damaged)
+}
+
+// A read that fails when raft applies what was committed, after it has read it
+// without fault before, is an error of the start.
+func TestFailedReadWhileApplying(t *testing.T) {
+	inner, _ := filled(t)
+	failures := 0
+	for n := 1; ; n++ {
+		left := inner.Clone()
+		var reads atomic.Int64
+		var failed atomic.Bool
+		fsys := errorfs.Wrap(left, func(op errorfs.Op, name string) error {
+			if op == errorfs.Read && filepath.Ext(name) == ".seg" && reads.Add(1) >= int64(n) {
+				failed.Store(true)
+				return errDisk
+			}
+			return nil
+		})
+		g, err := tryOpen(fsys, nil)
+		switch {
+		case err == nil:
+			_ = g.Close(context.Background()) // it cannot read, but may have had nothing more to read
+		case named(err):
+			failures++
+		default:
+			t.Errorf("read %d: %v", n, err)
+		}
+		if !failed.Load() {
+			break
+		}
+	}
+	if failures < 10 {
+		t.Errorf("only %d starts failed: too little is tested", failures)
+	}
+}
