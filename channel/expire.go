@@ -140,13 +140,9 @@ func (h *holder) openRanges(scan, from, to uint64) []Range {
 		open = append(open, Range{at, r.From})
 		at = r.To
 	}
-	if h.cursor.Detached || at >= scan {
-		open = append(open, Range{at, to})
-	} else {
-		// Between its own position and the scan's nothing matched.
-		open = append(open, Range{at, max(at, h.cursor.Next)}, Range{max(scan, h.cursor.Next), to})
-	}
-	return cut(open, from, to)
+	// Above Next an attached one may have something open too: the scan's position
+	// moves by commits of others, and only its lowest open event has to be stored.
+	return cut(append(open, Range{at, to}), from, to)
 }
 
 // cut is what of the ranges lies in [from, to).

@@ -118,14 +118,16 @@ func TestExpiryIsCounted(t *testing.T) {
 	})
 	ch := w.channel("a", 1)
 	p := ch.Partitions()[0]
-	w.set(ch, 1, sub("idle"), sub("all"), sub("half", filtered("even")), sub("done"), sub("bad", filtered("bad")), sub("late", from(Start{At: "offset", Offset: 40})))
+	w.set(ch, 1, sub("idle"), sub("all"), sub("half", filtered("even")), sub("done"), sub("bad", filtered("bad")), sub("since", filtered("even")), sub("late", from(Start{At: "offset", Offset: 40})))
 	w.fill(ch, 50)
 	w.commit(p, Commit{Scan: 50, Cursors: map[string]Cursor{
 		"all":  {Low: 0, Next: 50, Done: []Range{{10, 40}}},
 		"half": {Low: 0, Next: 0, Detached: true},
 		"done": {Low: 49, Next: 50},
-		"bad":  {Low: 30, Next: 30, Detached: true},
-		"late": {Low: 0, Next: 0, Detached: true},
+		// Its lowest open event was stored, and more came as the scan went on.
+		"since": {Low: 0, Next: 4, Done: []Range{{2, 3}}},
+		"bad":   {Low: 30, Next: 30, Detached: true},
+		"late":  {Low: 0, Next: 0, Detached: true},
 	}})
 	w.group.takeSnapshot(t)
 	w.clock.advance(8 * 24 * time.Hour)
@@ -140,9 +142,33 @@ func TestExpiryIsCounted(t *testing.T) {
 		}
 		counts[o.UID] += o.Count
 	}
-	w.equal("counts", counts, map[string]uint32{"all": 20, "half": 25, "done": 1, "bad": 20, "late": 10})
+	w.equal("counts", counts, map[string]uint32{"all": 20, "half": 25, "done": 1, "bad": 20, "late": 10, "since": 24})
 	at := Cursor{Low: 50, Next: 50, Detached: true}
-	w.equal("cursors", p.Cursors(), map[string]Cursor{"half": at, "bad": at, "late": at})
+	w.equal("cursors", p.Cursors(), map[string]Cursor{"half": at, "bad": at, "late": at, "since": at})
+}
+
+// TestFloorKeepsWhatCameSince: a subscription's lowest open event is stored; more
+// came as the scan went on, which need not be. When a floor passes the former,
+// the latter are still to be delivered.
+func TestFloorKeepsWhatCameSince(t *testing.T) {
+	w := newWorld(t)
+	ch := w.channel("a", 1)
+	p := ch.Partitions()[0]
+	w.set(ch, 1, sub("all"), sub("merged"), sub("idle"))
+	w.fill(ch, 50)
+	w.commit(p, Commit{Scan: 50, Cursors: map[string]Cursor{
+		"all":    {Low: 0, Next: 4, Done: []Range{{2, 3}}},
+		"merged": {Low: 9, Next: 20, Done: []Range{{10, 20}}},
+		"idle":   {Low: 50, Next: 50},
+	}})
+	key := p.(*raftPartition).key
+	w.group.together((&floorCommand{key: key, partition: key, floor: 10}).encode())
+	w.equal("cursors", p.Cursors(), map[string]Cursor{
+		"all":    {Low: 10, Next: 10, Detached: true},
+		"merged": {Low: 20, Next: 20, Detached: true},
+	})
+	w.start()
+	w.equal("cursors after a restart", p.Cursors()["all"].Low, 10)
 }
 
 // TestFloorWaitsOncePassForTheScan: the dispatcher's position in memory is

@@ -318,10 +318,15 @@ func (s *Shard) applyFloor(c *floorCommand) error {
 		moved := *h.cursor
 		moved.clamp(floor, owner.next)
 		if moved.Low == moved.Next && !moved.Detached {
-			owner.setCursor(h, nil)
-		} else {
-			owner.setCursor(h, &moved)
+			if moved.Next >= owner.scan.Load() {
+				owner.setCursor(h, nil)
+				continue
+			}
+			// What it had open below Next is gone. What has come since, up to the
+			// scan, may be open: to follow the scan would pass it.
+			moved.Detached = true
 		}
+		owner.setCursor(h, &moved)
 	}
 	owner.settleAll()
 	owner.past = slices.DeleteFunc(owner.past, func(t *term) bool { return t.to <= floor })
