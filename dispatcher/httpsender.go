@@ -47,6 +47,9 @@ func (h *httpSender) Send(ctx context.Context, r *Request) (Response, error) {
 	if err != nil {
 		return Response{}, err
 	}
+	if token, ok := h.o.Tokens[req.URL.Scheme+"://"+req.URL.Host]; ok && req.Header.Get("Authorization") == "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
 	res, err := h.transport.RoundTrip(req)
 	if err != nil {
 		var denied *DeniedError

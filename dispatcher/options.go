@@ -71,6 +71,10 @@ type HTTPOptions struct {
 	// MaxConnsPerHost bounds the connections to one host and port (512), and
 	// MaxIdleConnsPerHost those kept open (128).
 	MaxConnsPerHost, MaxIdleConnsPerHost int
+	// Tokens are sent as bearer tokens to the origins that they are under, such
+	// as "https://events.example.com", and to no other; not where the URL holds
+	// credentials of its own.
+	Tokens map[string]string
 	// MaxIdleConns bounds the idle connections over all hosts (1,024).
 	MaxIdleConns int
 	// IdleTimeout closes an idle connection (90 s).

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/mattn/go-isatty"
@@ -27,6 +28,7 @@ func sendCommand() *cobra.Command {
 		events     string
 		count      int
 		ca         string
+		tokenFile  string
 	)
 	c := &cobra.Command{
 		Use:   "send BROKER",
@@ -69,7 +71,12 @@ prints has its event in the member "event".`,
 			if err != nil {
 				return err
 			}
-			return send(c.Context(), c.ErrOrStderr(), transport, url, source, count, p)
+			token, err := readToken(tokenFile)
+			if err != nil {
+				return err
+			}
+			transport.MaxIdleConnsPerHost = p.Concurrency
+			return send(c.Context(), c.ErrOrStderr(), client.WithToken(transport, token), url, source, count, p)
 		},
 	}
 	f := c.Flags()
@@ -87,6 +94,7 @@ prints has its event in the member "event".`,
 	f.Float64Var(&p.Rate, "rate", 0, "events a second (default: as fast as they are taken)")
 	f.IntVar(&p.Batch, "batch", 1, "events in one request")
 	f.IntVar(&p.Concurrency, "concurrency", 1, "requests at once")
+	f.StringVar(&tokenFile, "token-file", "", "file that holds the token of a ServiceAccount, where the server asks for one (default: the variable LEAT_TOKEN)")
 	f.StringVar(&ca, "ca", "", "certificate authorities of the broker's address, beside the system's and the kubeconfig's, as a PEM file")
 	c.ValidArgsFunction = completeNames(&flags, brokers)
 	return c
@@ -158,14 +166,13 @@ func readData(c *cobra.Command, data, file string) ([]byte, error) {
 }
 
 // send sends count events, -1 where it is not known how many.
-func send(ctx context.Context, out io.Writer, transport *http.Transport, url string, source client.Source, count int, p client.Plan) error {
+func send(ctx context.Context, out io.Writer, transport http.RoundTripper, url string, source client.Source, count int, p client.Plan) error {
 	p.Progress = func(int) {}
 	if count != 1 && isTerminal(out) {
 		bar := progressbar.NewOptions(count, progressbar.OptionSetWriter(out), progressbar.OptionShowIts(),
 			progressbar.OptionSetItsString("events"), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
 		p.Progress = func(n int) { _ = bar.Set(n) } // what cannot be drawn does not matter
 	}
-	transport.MaxIdleConnsPerHost = p.Concurrency
 	start := time.Now()
 	n, err := client.Send(ctx, &http.Client{Transport: transport, CheckRedirect: noRedirect}, url, source, p)
 	if certificate := (*tls.CertificateVerificationError)(nil); errors.As(err, &certificate) {
@@ -181,6 +188,19 @@ func send(ctx context.Context, out io.Writer, transport *http.Transport, url str
 		fmt.Fprintf(out, "%d events are durable, %.0f a second\n", n, float64(n)/d.Seconds())
 	}
 	return nil
+}
+
+// readToken reads the token to send with: a flag would show it to everybody
+// who lists the processes.
+func readToken(file string) (string, error) {
+	if file == "" {
+		return strings.TrimSpace(os.Getenv("LEAT_TOKEN")), nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("--token-file: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
 }
 
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

@@ -72,7 +72,7 @@ func startTracing(ctx context.Context, s settings.Server, m *metrics.Metrics, ve
 	return e, nil
 }
 
-func startDispatcher(s settings.Server, l listeners, m *metrics.Metrics, spans event.Spans, logger *slog.Logger, stops *stack) (*dispatcher.Dispatcher, error) {
+func startDispatcher(s settings.Server, l listeners, tokens map[string]string, m *metrics.Metrics, spans event.Spans, logger *slog.Logger, stops *stack) (*dispatcher.Dispatcher, error) {
 	allowed, err := s.AllowedDestinations()
 	if err != nil {
 		return nil, err
@@ -90,7 +90,7 @@ func startDispatcher(s settings.Server, l listeners, m *metrics.Metrics, spans e
 	d := dispatcher.New(dispatcher.Options{
 		HTTP: dispatcher.HTTPOptions{
 			MaxConnsPerHost: s.MaxConnsPerHost, MaxReplyBytes: int(s.MaxReplyBytes),
-			DeniedAddrs: denied, AllowedPrefixes: allowed, RootCAs: authorities,
+			DeniedAddrs: denied, AllowedPrefixes: allowed, RootCAs: authorities, Tokens: tokens,
 		},
 		MaxRequests: s.MaxDeliveries, MaxRequestBytes: int64(s.MaxDeliveryBytes), MaxWaiting: s.MaxWaiting, Filter: filterLimits(s),
 		Hooks: m.Deliveries(), Spans: spans, Logger: logger,
@@ -100,13 +100,17 @@ func startDispatcher(s settings.Server, l listeners, m *metrics.Metrics, spans e
 	return d, nil
 }
 
-func ingressOptions(s settings.Server, r broker.Resolver, m *metrics.Metrics, spans event.Spans) broker.IngressOptions {
-	return broker.IngressOptions{
+func ingressOptions(s settings.Server, r broker.Resolver, p *publishers, m *metrics.Metrics, spans event.Spans) broker.IngressOptions {
+	o := broker.IngressOptions{
 		Resolver: r, Limits: eventLimits(s),
 		MaxBodyBytes: int64(s.MaxBatchBytes), MaxBodyMemory: int64(s.MaxBodyMemory), MaxRequests: int64(s.MaxRequests), MaxHeaderLines: s.MaxHeaderLines,
 		RetryAfter: s.RetryAfter, WebHookRate: s.WebHookRate, AppendTimeout: s.AppendTimeout,
 		Counted: m.Request, Spans: spans,
 	}
+	if s.IngressAuth == settings.AuthToken {
+		o.Authenticator = p
+	}
+	return o
 }
 
 func eventLimits(s settings.Server) event.Limits {
@@ -134,7 +138,7 @@ func startAPI(ctx context.Context, s settings.Server, l listeners, meta *kv.Stor
 		Node:        apiserver.Node{Name: s.Node},
 		Permanent:   []apiserver.Permanent{systemBroker()},
 		Handlers:    map[string]http.Handler{"/leat/v1/": operations.Handler(o)},
-		MaxRequests: s.MaxAPIRequests, MaxMutatingRequests: s.MaxAPIMutating, ShutdownTimeout: s.ShutdownTimeout, Logger: logger,
+		MaxRequests: s.MaxAPIRequests, MaxMutatingRequests: s.MaxAPIMutating, MaxTokenLife: s.MaxTokenAge, ShutdownTimeout: s.ShutdownTimeout, Logger: logger,
 	})
 	if err != nil {
 		return nil, err

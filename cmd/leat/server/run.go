@@ -68,17 +68,19 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	if err != nil {
 		return err
 	}
-	d, err := startDispatcher(s, listeners, m, spans, logger, &stops)
+	publishers := newPublishers()
+	d, err := startDispatcher(s, listeners, publishers.ownTokens(listeners), m, spans, logger, &stops)
 	if err != nil {
 		return err
 	}
 	registry := controller.NewRegistry(log)
-	ingress := broker.NewIngress(ingressOptions(s, registry, m, spans))
+	ingress := broker.NewIngress(ingressOptions(s, registry, publishers, m, spans))
 
 	api, err := startAPI(ctx, s, listeners, meta, operationsOptions(s, log, d, version, metaGroup, logGroup), version, logger, fail, &stops)
 	if err != nil {
 		return err
 	}
+	publishers.api.Store(api)
 	c, err := startController(ctx, s, listeners, api, log, d, registry, ingress, logger, fail, &stops)
 	if err != nil {
 		return err

@@ -27,6 +27,8 @@ type Server struct {
 	API  string
 	Node string
 
+	IngressAuth    string
+	MaxTokenAge    time.Duration
 	InsecureNoAuth bool
 	TLSCert        string
 	TLSKey         string
@@ -95,6 +97,12 @@ type Server struct {
 	ResourceHistoryCount int
 }
 
+// What IngressAuth may be.
+const (
+	AuthNone  = "none"
+	AuthToken = "token"
+)
+
 // Declare adds the server's settings to a flag set, with their defaults.
 func (s *Server) Declare(f *pflag.FlagSet) {
 	for _, add := range []func(*pflag.FlagSet){s.declareServer, s.declareLog, s.declareIngress, s.declareDelivery} {
@@ -108,6 +116,8 @@ func (s *Server) declareServer(f *pflag.FlagSet) {
 	f.StringVar(&s.HTTP, "http", "127.0.0.1:8080", "address for events; port 0 takes a free one")
 	f.StringVar(&s.API, "api", "127.0.0.1:8443", "address of the Kubernetes API and of Leat's operations API; port 0 takes a free one")
 	f.StringVar(&s.Node, "node", "leat-0", "name of this member; it must not change")
+	f.StringVar(&s.IngressAuth, "ingress-auth", "none", "who may send events: none, which asks nobody, or token: who has a ServiceAccount's token of the namespace")
+	f.DurationVar(&s.MaxTokenAge, "max-token-age", 365*24*time.Hour, "the longest that a ServiceAccount's token lasts; what is asked for beyond is cut down to it")
 	f.BoolVar(&s.InsecureNoAuth, "insecure-no-auth", false, "take events from anyone who reaches the address, also beyond loopback")
 	f.StringVar(&s.TLSCert, "tls-cert", "", "certificate of the address for events, with its chain, as a PEM file; it is then served by HTTPS")
 	f.StringVar(&s.TLSKey, "tls-key", "", "key of tls-cert, as a PEM file")
@@ -302,6 +312,15 @@ func (s *Server) Validate() error {
 	if s.MaxEventBytes > s.MaxBatchBytes {
 		errs = append(errs, fmt.Errorf("--max-event-bytes (%s) must not exceed --max-batch-bytes (%s), the limit of a whole body", s.MaxEventBytes, s.MaxBatchBytes))
 	}
+	switch {
+	case s.IngressAuth != AuthNone && s.IngressAuth != AuthToken:
+		errs = append(errs, fmt.Errorf("--ingress-auth must be none or token, not %q", s.IngressAuth))
+	case s.IngressAuth == AuthToken && s.InsecureNoAuth:
+		errs = append(errs, errors.New("--ingress-auth token and --insecure-no-auth exclude each other: the one asks for tokens, the other takes events from anyone"))
+	}
+	if s.MaxTokenAge < time.Hour {
+		errs = append(errs, fmt.Errorf("--max-token-age must be at least 1h, which tokens last by default, not %s", s.MaxTokenAge))
+	}
 	errs = append(errs, s.validateTLS()...)
 	if err := s.validateExposure(); err != nil {
 		errs = append(errs, err)
@@ -339,8 +358,12 @@ func (s *Server) validateExposure() error {
 		return fmt.Errorf("--http: %w", err)
 	case loopback || s.InsecureNoAuth:
 		return nil
+	case s.IngressAuth != AuthToken:
+		return fmt.Errorf("--http %s takes events from other machines, and no authentication is configured: bind it to 127.0.0.1, ask for tokens with --ingress-auth token, --tls-cert and --tls-key, or take events from anyone with --insecure-no-auth", s.HTTP)
+	case s.TLSCert == "":
+		return fmt.Errorf("--http %s takes tokens from other machines, which would pass the network in the clear: set --tls-cert and --tls-key, or bind it to 127.0.0.1, or take events from anyone with --insecure-no-auth", s.HTTP)
 	}
-	return fmt.Errorf("--http %s takes events from other machines, and no authentication is configured: bind it to 127.0.0.1, or take events from anyone with --insecure-no-auth", s.HTTP)
+	return nil
 }
 
 // validatePositive refuses zeros where the parts would take one for "the
