@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/leat-dev/leat/raftlog/vfs"
+	"github.com/leat-dev/leat/raftlog/vfs/errorfs"
 	"github.com/leat-dev/leat/raftlog/vfs/memfs"
 )
 
@@ -126,5 +127,53 @@ func overwrite(t testing.TB, fsys vfs.FS, path string, at int64, b []byte) {
 	defer f.Close()
 	if _, err := f.WriteAt(b, at); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestSegmentWithTwoNames: a crash in the middle of a rename may leave a segment
+// with both names. The one that is not the log's is never written again.
+func TestSegmentWithTwoNames(t *testing.T) {
+	inner := memfs.New(0)
+	var left []*memfs.FS
+	renamed := false
+	s := loadLog(t, errorfs.Wrap(inner, func(op errorfs.Op, _ string) error {
+		if op == errorfs.SyncDir && renamed {
+			for seed := range uint64(16) {
+				left = append(left, inner.CrashClone(testRand(seed), 0.5))
+			}
+		}
+		renamed = op == errorfs.Rename
+		return nil
+	}))
+	write := func(s *Store, from, to, term uint64) {
+		t.Helper()
+		for ; from <= to; from += 10 {
+			must(t, s.StoreLogs(entries(from, min(from+9, to), term)))
+			s.keepUp()
+		}
+	}
+	write(s, 1, 1000, 1)
+	must(t, s.DeleteRange(5, 1000)) // the segments behind are written again, under lower numbers
+	left, renamed = nil, false
+	s.keepUp()
+	write(s, 5, 400, 2)
+	closeLog(t, s)
+	if len(left) == 0 {
+		t.Fatal("no segment got another name")
+	}
+	for i, fsys := range left {
+		s := loadLog(t, fsys)
+		_, last := bounds(s)
+		write(s, last+1, last+400, 3)
+		closeLog(t, s)
+		s, err := load(testOptions(fsys))
+		if err != nil {
+			t.Fatalf("crash state %d: %v", i, err)
+		}
+		close(s.done)
+		if got, err := readContent(s); err != nil || got.last() != last+400 {
+			t.Errorf("crash state %d: %v, %v", i, got, err)
+		}
+		closeLog(t, s)
 	}
 }

@@ -136,8 +136,41 @@ func (s *Store) listFiles() error {
 		}
 		ours = append(ours, path)
 	}
-	s.spares = slices.DeleteFunc(segments, func(p string) bool { return slices.Contains(ours, p) })
+	for _, path := range segments {
+		if slices.Contains(ours, path) {
+			continue
+		}
+		renamed, err := s.wasRenamed(path)
+		if err != nil {
+			return err
+		}
+		if !renamed {
+			s.spares = append(s.spares, path)
+		} else if err := s.remove(path); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// wasRenamed tells whether a file that is not the log's was about to get
+// another name, which its header has. A crash may have left it with both: to
+// write it again would then be to write into the log.
+func (s *Store) wasRenamed(path string) (bool, error) {
+	f, err := s.o.FS.Open(path)
+	if err != nil {
+		return false, err
+	}
+	b := make([]byte, headerBytes)
+	n, err := f.ReadAt(b, 0)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return false, fmt.Errorf("read %s: %w", path, err)
+	}
+	h, err := parseFileHeader(b[:n])
+	return err == nil && s.path(segmentName(h.number)) != path, nil
 }
 
 // wipe clears what is left of an interrupted write.
