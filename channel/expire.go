@@ -21,21 +21,34 @@ func (s *Shard) moveFloor(ctx context.Context, t store, to uint64, reason string
 	}
 	to = s.patience(t.p, to)
 	for floor < to {
-		step := to
-		waiting := t.p.waiting(floor, to)
-		if len(waiting) > 0 {
-			step = min(to, floor+s.o.RetentionStep)
-		}
-		outcomes, err := s.expired(ctx, t.p, waiting, floor, step, reason)
+		step, err := s.stepFloor(ctx, t, floor, to, reason)
 		if err != nil {
-			return fmt.Errorf("retention of %v: %w", t.p, err)
-		}
-		if err := s.proposeFloor(ctx, t, step, outcomes); err != nil {
 			return err
 		}
 		floor = step
 	}
 	return nil
+}
+
+// stepFloor moves a partition's floor by one record, and returns where to. The
+// subscriptions do not change meanwhile: one that is made to begin in the past
+// would not be among those whose loss is counted.
+func (s *Shard) stepFloor(ctx context.Context, t store, floor, to uint64, reason string) (uint64, error) {
+	release, err := t.p.ch.lockSubscriptions(ctx)
+	if err != nil {
+		return floor, fmt.Errorf("retention of %v: %w", t.p, err)
+	}
+	defer release()
+	step := to
+	waiting := t.p.waiting(floor, to)
+	if len(waiting) > 0 {
+		step = min(to, floor+s.o.RetentionStep)
+	}
+	outcomes, err := s.expired(ctx, t.p, waiting, floor, step, reason)
+	if err != nil {
+		return floor, fmt.Errorf("retention of %v: %w", t.p, err)
+	}
+	return step, s.proposeFloor(ctx, t, step, outcomes)
 }
 
 func (s *Shard) proposeFloor(ctx context.Context, t store, floor uint64, outcomes []Outcome) error {

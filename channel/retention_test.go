@@ -3,7 +3,9 @@ package channel
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/leat-dev/leat/api/event"
@@ -145,6 +147,54 @@ func TestExpiryIsCounted(t *testing.T) {
 	w.equal("counts", counts, map[string]uint32{"all": 20, "half": 25, "done": 1, "bad": 20, "late": 10, "since": 24})
 	at := Cursor{Low: 50, Next: 50, Detached: true}
 	w.equal("cursors", p.Cursors(), map[string]Cursor{"half": at, "bad": at, "late": at, "since": at})
+}
+
+// TestFloorAndAStartInThePast: a subscription that is made to begin at the
+// beginning, while what will expire is being counted, either is counted too or
+// begins at the new floor.
+func TestFloorAndAStartInThePast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var counting func()
+		w := newWorld(t, func(o *Options) {
+			o.Compile = func([]byte, int) (func(*event.Event) bool, error) {
+				counting()
+				return func(*event.Event) bool { return true }, nil
+			}
+		})
+		ch := w.channel("a", 1)
+		p := ch.Partitions()[0]
+		slow := sub("slow")
+		w.set(ch, 1, slow)
+		w.fill(ch, 20)
+		w.commit(p, Commit{Scan: 20, Cursors: map[string]Cursor{"slow": {Low: 0, Next: 0, Detached: true}}})
+		var set error
+		counting = sync.OnceFunc(func() {
+			go func() { set = ch.SetSubscriptions(w.ctx, 2, []Subscription{slow, sub("late", beginning())}) }()
+			synctest.Wait() // it has come as far as it can
+		})
+		w.clock.advance(8 * 24 * time.Hour)
+		w.fill(ch, 1)
+		w.retain()
+		synctest.Wait()
+		w.ok(set)
+		lost, counted := 0, 0
+		for offset := range w.floor(p) {
+			for _, term := range p.(History).TermsAt(offset) {
+				if term.Subscription.UID == "late" {
+					lost++
+				}
+			}
+		}
+		for _, o := range w.outcomes(p) {
+			if o.UID == "late" {
+				counted += int(o.Count)
+			}
+		}
+		terms, _ := p.Terms()
+		if w.floor(p) != 20 || lost != counted || len(terms) != 2 {
+			t.Errorf("floor %d, %d events are lost to who began late, %d counted, terms %v", w.floor(p), lost, counted, spans(terms))
+		}
+	})
 }
 
 // TestFloorKeepsWhatCameSince: a subscription's lowest open event is stored; more

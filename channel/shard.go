@@ -97,7 +97,8 @@ type raftChannel struct {
 	num   uint32
 	ident ID
 
-	// setting is held by who computes a change of the subscriptions.
+	// setting is held by who computes a change of the subscriptions, and by who
+	// counts what they lose; see lockSubscriptions.
 	setting chan struct{}
 
 	parts   atomic.Pointer[[]Partition]

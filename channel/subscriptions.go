@@ -15,14 +15,24 @@ import (
 // another one came between.
 const maxTermsTries = 4
 
-// SetSubscriptions implements Channel.
-func (c *raftChannel) SetSubscriptions(ctx context.Context, version uint64, subs []Subscription) error {
+// lockSubscriptions keeps the set of subscriptions as it is until release is
+// called: whoever changes it holds this lock, and so does who rests on it.
+func (c *raftChannel) lockSubscriptions(ctx context.Context) (release func(), err error) {
 	select {
 	case c.setting <- struct{}{}:
-		defer func() { <-c.setting }()
+		return func() { <-c.setting }, nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
+}
+
+// SetSubscriptions implements Channel.
+func (c *raftChannel) SetSubscriptions(ctx context.Context, version uint64, subs []Subscription) error {
+	release, err := c.lockSubscriptions(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	for try := 1; ; try++ {
 		err := c.setOnce(ctx, version, subs)
 		if err == nil {

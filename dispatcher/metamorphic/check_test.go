@@ -275,9 +275,13 @@ func (w *world) check() {
 		}
 		w.absorbAll(c)
 		terms, _ := c.ch.Partitions()[0].Terms()
+		started := c.started
+		c.started = map[string]uint64{} // a set may have been broken off: what is wanted need not be there
 		for _, t := range terms {
-			if uid := t.Subscription.UID; c.started[uid] != t.Started {
-				c.started[uid], c.began[uid] = t.Started, c.begins[uid]
+			uid := t.Subscription.UID
+			c.started[uid] = t.Started
+			if started[uid] != t.Started {
+				c.began[uid] = c.begins[uid]
 			}
 		}
 		for _, p := range c.parts {
