@@ -8,7 +8,7 @@ BIN := bin/leat
 RACE := ./api/event/... ./raftlog/... ./filter/... ./channel/... ./dispatcher/... ./broker ./broker/operations/... ./cmd/leat/settings/... ./cmd/leat/server/certs ./cmd/leat/server/tracing
 GOLANGCI := v2.15.0
 
-.PHONY: build test race demo bench lint fmt docs fuzz clean
+.PHONY: build test race demo bench mutants lint fmt docs fuzz clean
 
 build: ## the binary, in bin/leat
 	$(GO) build -o $(BIN) ./cmd/leat
@@ -24,6 +24,9 @@ demo: build ## the main job on real processes, in under a minute
 
 bench: build ## events a second and latencies, with the machine's own ceilings in the same run
 	$(GO) run ./bench -leat $(CURDIR)/$(BIN)
+
+mutants: ## every way of breaking the source that a test is known to notice
+	LEAT_MUTANTS=all $(GO) test -timeout 60m -v -run Mutant ./docs
 
 lint: ## golangci-lint, compiled from source
 	GOBIN=$(CURDIR)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)

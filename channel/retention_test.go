@@ -83,6 +83,10 @@ func TestFloorsMoveByRecordsOnly(t *testing.T) {
 	w.equal("another member", w.floor(p), 10)
 	w.append(w.log.List()[0], "x")
 	w.equal("offsets are not used again", w.read(p, 10, 9), []string{"e10", "x"})
+	back := floorCommand{key: p.(*raftPartition).key, partition: p.(*raftPartition).key, floor: 3}
+	_, err := w.group.Propose(w.ctx, raftlog.Control, back.encode())
+	w.ok(err)
+	w.equal("a record does not move it back", w.floor(p), 10)
 }
 
 func TestRetentionByBytes(t *testing.T) {

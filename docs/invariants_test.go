@@ -3,14 +3,22 @@ package docs
 import (
 	"os"
 	"os/exec"
+	"path"
 	"regexp"
 	"strings"
 	"testing"
 )
 
-// TestInvariantsNameTheirTests: each invariant in ARCHITECTURE.md names tests,
-// which exist, in the folder that it says.
-func TestInvariantsNameTheirTests(t *testing.T) {
+// invariant is a row of the invariants in ARCHITECTURE.md.
+type invariant struct {
+	holds string
+	tests []string // each behind its top-level folder
+}
+
+var backquoted = regexp.MustCompile("`([A-Za-z0-9]+)`")
+
+func invariants(t *testing.T) (rows []invariant) {
+	t.Helper()
 	b, err := os.ReadFile("ARCHITECTURE.md")
 	if err != nil {
 		t.Fatal(err)
@@ -20,35 +28,53 @@ func TestInvariantsNameTheirTests(t *testing.T) {
 		t.Fatal("ARCHITECTURE.md has no invariants")
 	}
 	section, _, _ = strings.Cut(section, "\n## ")
-	name := regexp.MustCompile("`([A-Za-z0-9]+)`")
-	rows := 0
 	for line := range strings.Lines(section) {
 		cells := strings.Split(line, "|")
 		if len(cells) != 4 || strings.HasPrefix(cells[1], "-") || strings.TrimSpace(cells[1]) == "what holds" {
 			continue
 		}
-		rows++
-		folder, tests := "", 0
-		for _, m := range name.FindAllStringSubmatch(cells[2], -1) {
-			if !strings.HasPrefix(m[1], "Test") {
-				folder = m[1]
-				continue
-			}
-			tests++
-			if !testIsIn(t, folder, m[1]) {
-				t.Errorf("%s: there is no %s under %s/", strings.TrimSpace(cells[1]), m[1], folder)
-			}
-		}
-		if tests == 0 {
-			t.Errorf("%s: no test is named", strings.TrimSpace(cells[1]))
+		rows = append(rows, invariant{strings.TrimSpace(cells[1]), testsNamed(cells[2])})
+	}
+	if len(rows) < 10 {
+		t.Fatalf("only %d invariants were found", len(rows))
+	}
+	return rows
+}
+
+// testsNamed lists the tests of a table's cell, such as "`raftlog` `TestThis`,
+// `TestThat`", each behind its folder.
+func testsNamed(cell string) (tests []string) {
+	folder := ""
+	for _, m := range backquoted.FindAllStringSubmatch(cell, -1) {
+		if isTest(m[1]) {
+			tests = append(tests, path.Join(folder, m[1]))
+		} else {
+			folder = m[1]
 		}
 	}
-	if rows < 10 {
-		t.Errorf("only %d invariants were found", rows)
+	return tests
+}
+
+func isTest(name string) bool {
+	return strings.HasPrefix(name, "Test") || strings.HasPrefix(name, "Fuzz")
+}
+
+// TestInvariantsNameTheirTests: each invariant in ARCHITECTURE.md names tests,
+// which exist, in the folder that it says.
+func TestInvariantsNameTheirTests(t *testing.T) {
+	for _, i := range invariants(t) {
+		for _, test := range i.tests {
+			if !testIsIn(t, path.Dir(test), path.Base(test)) {
+				t.Errorf("%s: there is no %s under %s/", i.holds, path.Base(test), path.Dir(test))
+			}
+		}
+		if len(i.tests) == 0 {
+			t.Errorf("%s: no test is named", i.holds)
+		}
 	}
 }
 
-// testIsIn says whether a test function stands under a top-level folder.
+// testIsIn says whether a test function stands under a folder.
 func testIsIn(t *testing.T, folder, test string) bool {
 	t.Helper()
 	err := exec.Command("git", "-C", "..", "grep", "-q", "-E", "^func "+test+`\(`, "--", folder+"/*_test.go").Run()
