@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/tools/txtar"
@@ -28,11 +29,6 @@ type mutant struct {
 }
 
 type replacement struct{ file, was, is string }
-
-// runs is a test as it is run: a package and a name.
-type runs struct{ pkg, test string }
-
-func (m *mutant) runs() runs { return runs{m.pkg, m.test} }
 
 // instead is the name of the section that holds what takes the place of the one
 // before it.
@@ -136,12 +132,12 @@ func TestMutants(t *testing.T) {
 	if os.Getenv("LEAT_MUTANTS") != "all" {
 		all = slices.DeleteFunc(all, func(m *mutant) bool { return m.slow })
 	}
-	passes := unchanged(t, all)
+	unchanged := unchanged(t, all)
 	for _, m := range all {
 		t.Run(m.name(), func(t *testing.T) {
 			t.Parallel()
-			if !passes[m.runs()] {
-				t.Fatalf("%s in %s does not pass as it is", m.test, m.pkg)
+			if results, out := unchanged[m.pkg](); results[m.test] != "pass" {
+				t.Fatalf("%s does not pass as it is:\n%s", m.test, out)
 			}
 			changed, err := m.apply("..")
 			if err != nil {
@@ -169,9 +165,9 @@ func TestMutantsThatAreSlowApply(t *testing.T) {
 	}
 }
 
-// unchanged runs the tests that mutants name on the code as it is, and says
-// which pass.
-func unchanged(t *testing.T, all []*mutant) map[runs]bool {
+// unchanged runs the tests that mutants name on the code as it is, those of a
+// package when they are first asked for.
+func unchanged(t *testing.T, all []*mutant) map[string]func() (results map[string]string, out string) {
 	t.Helper()
 	tests := map[string][]string{}
 	for _, m := range all {
@@ -179,17 +175,11 @@ func unchanged(t *testing.T, all []*mutant) map[runs]bool {
 			tests[m.pkg] = append(tests[m.pkg], m.test)
 		}
 	}
-	passes := map[runs]bool{}
+	unchanged := map[string]func() (map[string]string, string){}
 	for pkg, names := range tests {
-		results, out := goTest(t, pkg, names)
-		for _, name := range names {
-			passes[runs{pkg, name}] = results[name] == "pass"
-			if results[name] != "pass" {
-				t.Logf("%s in %s:\n%s", name, pkg, out)
-			}
-		}
+		unchanged[pkg] = sync.OnceValues(func() (map[string]string, string) { return goTest(t, pkg, names) })
 	}
-	return passes
+	return unchanged
 }
 
 // goTest runs tests of a package and returns how each one ended ("run" where it
