@@ -39,7 +39,7 @@ func (s *Shard) Apply(e *raftlog.Entry) []any {
 // without becoming another log than the other members'. Nothing more is
 // applied; what is there can be read.
 func (s *Shard) unknown(e *raftlog.Entry, i int, cmd []byte) error {
-	if len(cmd) > 0 && cmd[0] >= kindEnsure && cmd[0] <= kindProduce {
+	if len(cmd) > 0 && cmd[0] >= kindEnsure && cmd[0] <= kindPass {
 		return nil
 	}
 	kind := 0
@@ -75,6 +75,12 @@ func (s *Shard) applyOne(e *raftlog.Entry, ordinal int, cmd []byte) (any, error)
 			return nil, err
 		}
 		return nil, s.applyFloor(&c)
+	case kindPass:
+		c, err := decodePass(body)
+		if err != nil {
+			return nil, err
+		}
+		return nil, s.applyPass(&c)
 	case kindEnsure:
 		c, err := decodeEnsure(body)
 		if err != nil {

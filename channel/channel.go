@@ -183,7 +183,8 @@ type Partition interface {
 	// from memory, decoded once for all readers. The terms of what was returned
 	// are known to Terms by then. ErrExpired below the floor. An error of a
 	// damaged record names file and position, and is a *DamagedError that says
-	// which offsets are lost; those before it are returned first.
+	// which offsets are lost; those before it are returned first. Behind damage
+	// that was passed by command reading goes on where the *PassedError says.
 	Read(ctx context.Context, offset uint64, max int, maxBytes int) ([]Stored, error)
 	// Wait returns when next > offset or the terms' version > termsVersion, with
 	// ErrNotFound once the channel is dropped.

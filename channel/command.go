@@ -18,6 +18,7 @@ const (
 	kindCommit
 	kindFloor
 	kindProduce // producers.go
+	kindPass    // pass.go
 )
 
 // The kinds of rows in the log's index; the key is the id of a partition or of

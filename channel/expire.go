@@ -191,6 +191,10 @@ func (s *Shard) expired(ctx context.Context, p *raftPartition, waiting []*unseen
 	}
 	for at := from; at < to; {
 		stored, err := p.Read(ctx, at, int(min(expireEvents, to-at)), expireBytes)
+		if passed, ok := errors.AsType[*PassedError](err); ok { // counted when it was passed
+			at = passed.Range.To
+			continue
+		}
 		if d, ok := errors.AsType[*DamagedError](err); ok {
 			lost := Range{at, min(max(d.Range.To, at+1), to)}
 			for _, u := range waiting {

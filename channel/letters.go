@@ -166,6 +166,10 @@ func (p *raftPartition) outcomesIn(row raftlog.Row) ([]Outcome, error) {
 			if c, err := decodeFloor(cmd[1:]); err == nil && c.partition == p.key {
 				all = append(all, c.outcomes...)
 			}
+		case kindPass:
+			if c, err := decodePass(cmd[1:]); err == nil && c.partition == p.key {
+				all = append(all, c.outcomes...)
+			}
 		}
 	}
 	if len(all) != int(row.Count) {

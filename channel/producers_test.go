@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -207,9 +208,16 @@ func TestRefusedRunsAreNotRead(t *testing.T) {
 }
 
 // TestOldSnapshotsAreRead: one of version 1, as written before there were
-// producers.
+// producers, and one of version 2, before ranges could be passed.
 func TestOldSnapshotsAreRead(t *testing.T) {
-	old, err := os.ReadFile("testdata/snapshot-v1")
+	for file, position := range map[string]uint64{"snapshot-v1": 0, "snapshot-v2": 5} {
+		t.Run(file, func(t *testing.T) { readOldSnapshot(t, filepath.Join("testdata", file), position) })
+	}
+}
+
+func readOldSnapshot(t *testing.T, file string, position uint64) {
+	t.Helper()
+	old, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +233,7 @@ func TestOldSnapshotsAreRead(t *testing.T) {
 	if got := spans(terms); !slices.Equal(got, []string{"sf[0,)", "t[0,)"}) {
 		t.Errorf("terms %v", got)
 	}
-	if got := ch.(Producers).Position("p"); got != 0 {
+	if got := ch.(Producers).Position("p"); got != position {
 		t.Errorf("position %d", got)
 	}
 }

@@ -65,6 +65,9 @@ func (p *raftPartition) Read(ctx context.Context, offset uint64, limit, maxBytes
 		if offset >= end {
 			break
 		}
+		if err := p.passedAt(offset); err != nil {
+			return b.events, b.or(err)
+		}
 		next, inMemory, err := p.readTail(&b, offset)
 		if inMemory {
 			p.ch.shard.tailReads.hits.Add(1)

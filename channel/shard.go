@@ -140,6 +140,9 @@ type raftPartition struct {
 	isWoken     bool
 
 	outcomes atomic.Uint64 // number of outcomes ever; their next position
+	// passed are damaged ranges that were passed by command: sorted, disjoint,
+	// immutable; nil where there are none.
+	passed atomic.Pointer[[]Range]
 
 	// Guarded by ch.mu.
 	subs    map[string]*holder

@@ -15,8 +15,9 @@ import (
 )
 
 // snapshotVersion is the first byte of a snapshot's content; DESIGN.md has the
-// layout. Its sums are the snapshot store's. Version 1 has no producers.
-const snapshotVersion = 2
+// layout. Its sums are the snapshot store's. Version 1 has no producers,
+// version 2 no ranges that were passed.
+const snapshotVersion = 3
 
 // frozen is the state at one moment. What it refers to is immutable.
 type frozen struct {
@@ -45,6 +46,7 @@ type frozenPartition struct {
 	holders     []holder // letters is not used
 	letters     []frozenLetters
 	past        []*term
+	passed      []Range
 }
 
 type frozenLetters struct {
@@ -77,7 +79,7 @@ func (s *Shard) Snapshot() (raftlog.Snapshot, error) {
 func (p *raftPartition) freeze() frozenPartition {
 	f := frozenPartition{
 		key: p.key, number: p.number, homes: p.homes, floor: p.floor.Load(), next: p.next,
-		outcomes: p.outcomes.Load(), scan: p.scan.Load(), known: p.known,
+		outcomes: p.outcomes.Load(), scan: p.scan.Load(), known: p.known, passed: p.passedRanges(),
 		holders: make([]holder, 0, len(p.subs)), past: slices.Clone(p.past),
 	}
 	for _, h := range p.subs {
@@ -190,6 +192,11 @@ func (f *frozenPartition) append(b []byte, table *subTable) []byte {
 		b = binary.AppendUvarint(b, uint64(l.key))
 		b = binary.AppendUvarint(b, l.floor)
 		b = binary.AppendUvarint(b, l.next)
+	}
+	b = binary.AppendUvarint(b, uint64(len(f.passed)))
+	for _, r := range f.passed {
+		b = binary.AppendUvarint(b, r.From)
+		b = binary.AppendUvarint(b, r.To-r.From)
 	}
 	return b
 }
@@ -311,7 +318,7 @@ func (s *Shard) readChannel(d *decoder, version byte) {
 		ch.subs[sub.UID] = sub
 	}
 	for n := d.count(); n > 0 && d.err == nil; n-- {
-		s.readPartition(d, ch, subs)
+		s.readPartition(d, ch, subs, version)
 	}
 	if version >= 2 {
 		d.producers(&ch.producers)
@@ -321,7 +328,7 @@ func (s *Shard) readChannel(d *decoder, version byte) {
 	}
 }
 
-func (s *Shard) readPartition(d *decoder, ch *raftChannel, subs []*Subscription) {
+func (s *Shard) readPartition(d *decoder, ch *raftChannel, subs []*Subscription, version byte) {
 	p := s.addPartition(ch, d.uint32(), int(d.uint32()), d.homes())
 	p.floor.Store(d.uvarint())
 	p.next = d.uvarint()
@@ -361,5 +368,16 @@ func (s *Shard) readPartition(d *decoder, ch *raftChannel, subs []*Subscription)
 		}
 		h.letters = l
 		s.letters[l.key] = l
+	}
+	if version < 3 {
+		return
+	}
+	var passed []Range
+	for n := d.count(); n > 0 && d.err == nil; n-- {
+		from := d.uvarint()
+		passed = append(passed, Range{from, from + d.uvarint()})
+	}
+	if passed != nil {
+		p.passed.Store(&passed)
 	}
 }

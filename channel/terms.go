@@ -328,6 +328,9 @@ func (s *Shard) applyFloor(c *floorCommand) error {
 		}
 		owner.setCursor(h, &moved)
 	}
+	if passed := owner.withPassed(Range{}); len(passed) < len(owner.passedRanges()) {
+		owner.passed.Store(&passed)
+	}
 	owner.settleAll()
 	owner.past = slices.DeleteFunc(owner.past, func(t *term) bool { return t.to <= floor })
 	return nil

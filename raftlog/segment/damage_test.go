@@ -281,6 +281,30 @@ func TestLastWriteTornAtEachByte(t *testing.T) {
 	}
 }
 
+// TestRestOfATornWriteIsWiped: a later record of a torn write, left behind the
+// place of the first, must not be there when others of the same size have taken
+// that place: it would be a whole record that does not continue the log.
+func TestRestOfATornWriteIsWiped(t *testing.T) {
+	f := newFixture(t)
+	s := loadLog(t, f.killed)
+	must(t, s.StoreLogs(entries(f.last+1, f.last+2, 1)))
+	path, at, size := s.active().path, int64(0), int64(0)
+	at, size = s.active().place(f.last + 1)
+	torn := f.killed.Clone()
+	closeLog(t, s)
+	overwrite(t, torn, path, at, make([]byte, size))
+	s = loadLog(t, torn)
+	must(t, s.StoreLogs(entries(f.last+1, f.last+1, 2)))
+	if _, again := s.active().place(f.last + 1); again != size {
+		t.Fatalf("the record has %d bytes, want %d as before", again, size)
+	}
+	killed := torn.Clone()
+	closeLog(t, s)
+	s = loadLog(t, killed)
+	checkEntries(t, s, f.last+1, f.last+1, 2)
+	closeLog(t, s)
+}
+
 // TestTornWriteOfSeveralRecords loses any of the records of the last write: a
 // later record of the same write is no proof that it was synced.
 func TestTornWriteOfSeveralRecords(t *testing.T) {
