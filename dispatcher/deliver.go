@@ -78,6 +78,7 @@ func (s *sub) payload(ctx context.Context, it *item, t *Target) (*event.Event, b
 		return it.ev, true
 	}
 	stored, err := s.r.p.Read(ctx, it.off, 1, 1)
+	passed := (*channel.PassedError)(nil)
 	switch {
 	case err == nil && len(stored) == 1 && stored[0].Offset == it.off:
 		ev := stored[0].Event
@@ -87,9 +88,9 @@ func (s *sub) payload(ctx context.Context, it *item, t *Target) (*event.Event, b
 		s.r.d.budget.bytes.Add(it.bytes)
 		s.mu.Unlock()
 		return ev, true
-	case err == nil && len(stored) == 1, errors.Is(err, channel.ErrExpired):
-		// Retention has passed it (and recorded that), or a command has
-		// passed a damaged range.
+	case err == nil && len(stored) == 1, errors.Is(err, channel.ErrExpired), errors.As(err, &passed):
+		// Retention has passed it, or a command the damaged range that it lies
+		// in; either has recorded that.
 		s.count(t, ResultExpired, it)
 		s.over(it)
 	case ctx.Err() != nil:

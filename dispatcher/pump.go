@@ -74,7 +74,10 @@ func (s *sub) pumpOnce() bool {
 		return s.stop(ReasonFilter, tm.err)
 	}
 	stored, err := s.r.p.Read(s.r.scanCtx, pos, min(max(free, 16), s.r.d.o.ReadEvents), s.r.d.o.ReadBytes)
+	passed := (*channel.PassedError)(nil)
 	switch {
+	case errors.As(err, &passed):
+		return s.advance(min(passed.Range.To, limit), 0)
 	case errors.Is(err, channel.ErrExpired):
 		if floor, _ := s.r.p.Bounds(); floor > pos {
 			return s.advance(floor, 0)

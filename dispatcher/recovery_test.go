@@ -224,13 +224,73 @@ func TestDamageHoldsWhoeverHasToPassIt(t *testing.T) {
 		if got := len(once(t, r.f.to("http://after"))); got != 10 {
 			t.Errorf("who begins behind the damage got %d events, want 10", got)
 		}
-		// A command has passed it: reading goes on at the next offset.
+		// It was put right: reading goes on at the next offset.
 		r.mu.Lock()
 		r.readErr = nil
 		r.mu.Unlock()
 		time.Sleep(time.Minute)
 		if got := len(once(t, r.f.to("http://before"))); got != 20 {
 			t.Errorf("%d events in the end, want 20", got)
+		}
+	})
+}
+
+// TestDamagePassedByCommandHoldsNobody: reading goes on behind it, for those that
+// were held, for what waits for its next attempt, and for the scan; also where
+// nothing has come behind it yet.
+func TestDamagePassedByCommandHoldsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{})
+		defer r.end()
+		passed := false
+		r.readErr = func(o uint64) error {
+			switch {
+			case o < 5 || o >= 10:
+				return nil
+			case passed:
+				return &channel.PassedError{Channel: r.id, Range: channel.Range{From: 5, To: 10}}
+			}
+			return &channel.DamagedError{Channel: r.id, Range: channel.Range{From: o, To: 10}, File: "segment-1", Position: 77, Err: errors.New("checksum")}
+		}
+		r.subscribe(byType("held", ""))
+		r.target("held")
+		r.publish("x", 10)
+		time.Sleep(time.Minute)
+		if st := r.status("held"); !st.Paused || st.Reason != ReasonDamaged || st.Lag != 5 {
+			t.Errorf("status %+v, want paused at the damage", st)
+		}
+		r.mu.Lock()
+		passed = true
+		r.mu.Unlock()
+		time.Sleep(time.Minute)
+		if st := r.status("held"); st.Paused || st.Lag != 0 {
+			t.Errorf("status %+v, want nothing left", st)
+		}
+		r.publish("x", 5)
+		time.Sleep(time.Minute)
+		if got := len(once(t, r.f.to("http://held"))); got != 10 {
+			t.Errorf("%d events in the end, want 10", got)
+		}
+	})
+}
+
+// TestScanPassesDamagePassedByCommand: an attached subscription stays attached.
+func TestScanPassesDamagePassedByCommand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{})
+		defer r.end()
+		r.readErr = func(o uint64) error {
+			if o >= 2 && o < 4 {
+				return &channel.PassedError{Channel: r.id, Range: channel.Range{From: 2, To: 4}}
+			}
+			return nil
+		}
+		r.subscribe(byType("a", ""))
+		r.target("a")
+		r.publish("x", 6)
+		time.Sleep(time.Minute)
+		if st := r.status("a"); len(r.f.to("http://a")) != 4 || st.Lag != 0 || st.Paused || st.Detached {
+			t.Errorf("%d events, status %+v; want 4 and nothing left", len(r.f.to("http://a")), st)
 		}
 	})
 }

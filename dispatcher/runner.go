@@ -130,6 +130,10 @@ func (r *runner) scanOnce() error {
 		r.scanMu.Unlock()
 		return nil
 	}
+	if passed := (*channel.PassedError)(nil); errors.As(err, &passed) {
+		r.pass(min(passed.Range.To, end))
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -138,6 +142,16 @@ func (r *runner) scanOnce() error {
 	}
 	r.offerAll(stored)
 	return nil
+}
+
+// pass goes on behind damage that was passed by command. The terms of events
+// below to are known.
+func (r *runner) pass(to uint64) {
+	r.scanMu.Lock()
+	r.moveTo(to)
+	r.readErr = nil
+	r.scanMu.Unlock()
+	r.commits.scanned(to)
 }
 
 // offerAll matches events and offers them. Terms that began by then are

@@ -259,6 +259,10 @@ func (h *handler) stream(ctx context.Context, p start, q query, out chan<- batch
 			offset, _ = p.Bounds() // retention was faster than this reader
 			continue
 		}
+		if passed := (*channel.PassedError)(nil); errors.As(err, &passed) {
+			offset = passed.Range.To
+			continue
+		}
 		if err != nil {
 			return err
 		}
