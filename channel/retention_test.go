@@ -298,6 +298,8 @@ func TestMaxDisk(t *testing.T) {
 		if err := w.log.List()[0].Append(w.ctx, []*event.Event{anEvent("x")}); !errors.Is(err, raftlog.ErrDiskFull) {
 			t.Fatal(err)
 		}
+		w.commit(big, Commit{Scan: 50})
+		w.equal("cursors are taken", big.Scan(), 50)
 		w.clock.advance(8 * 24 * time.Hour)
 		w.retain()
 		w.retain()

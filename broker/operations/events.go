@@ -70,6 +70,8 @@ func (h *handler) routes() map[string]http.HandlerFunc {
 		"GET /leat/v1/namespaces/{namespace}/channels/{name}/status": func(w http.ResponseWriter, r *http.Request) { h.status(w, r, "Channel") },
 		"GET /leat/v1/namespaces/{namespace}/brokers/{name}/events":  func(w http.ResponseWriter, r *http.Request) { h.events(w, r, "Broker") },
 		"GET /leat/v1/namespaces/{namespace}/channels/{name}/events": func(w http.ResponseWriter, r *http.Request) { h.events(w, r, "Channel") },
+		"POST /leat/v1/namespaces/{namespace}/brokers/{name}/skip":   func(w http.ResponseWriter, r *http.Request) { h.skip(w, r, "Broker") },
+		"POST /leat/v1/namespaces/{namespace}/channels/{name}/skip":  func(w http.ResponseWriter, r *http.Request) { h.skip(w, r, "Channel") },
 	}
 }
 

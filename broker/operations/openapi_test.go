@@ -100,7 +100,7 @@ func TestOpenAPIDescribesWhatIsServed(t *testing.T) {
 	for name, of := range map[string]any{
 		"Line": Line{}, "Problem": Problem{}, "Version": Version{}, "Disk": Disk{},
 		"Status": Status{}, "ChannelStatus": ChannelStatus{}, "SubscriptionStatus": SubscriptionStatus{},
-		"VerifyLine": VerifyLine{}, "VerifySummary": VerifySummary{}, "FileReport": FileReport{}, "DamageReport": DamageReport{}, "Lost": Lost{},
+		"VerifyLine": VerifyLine{}, "VerifySummary": VerifySummary{}, "FileReport": FileReport{}, "DamageReport": DamageReport{}, "Lost": Lost{}, "Skip": Skip{}, "Skipped": Skipped{},
 	} {
 		var fields []string
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(of)) {

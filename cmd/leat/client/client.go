@@ -126,6 +126,11 @@ func (c *Client) get(ctx context.Context, query url.Values, path ...string) (io.
 	if err != nil {
 		return nil, err
 	}
+	return c.do(req)
+}
+
+// do sends a request; see get.
+func (c *Client) do(req *http.Request) (io.ReadCloser, error) {
 	req.Header.Set("Accept", "application/json")
 	resp, err := c.http.Do(req)
 	if err != nil {
