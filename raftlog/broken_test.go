@@ -85,6 +85,43 @@ func TestEveryFailingOperationOfAStart(t *testing.T) {
 	}
 }
 
+// A process that dies between a rename and the sync of the directory leaves a
+// name that the next process sees, and that a power cut takes away. What that
+// process acknowledges must not hang on it.
+func TestNamesThatWereNotSyncedBecomeDurable(t *testing.T) {
+	for n := 1; ; n++ {
+		inner := memfs.New(0)
+		nth := errorfs.NewNth(n, errDisk, errorfs.Mutations()...)
+		if g, err := tryOpen(errorfs.Wrap(inner, nth.Hook), nil); err == nil {
+			_ = g.Snapshot()                  // it may have met the failure
+			_ = g.Close(context.Background()) // or this
+		}
+		left := inner.Clone()
+		g, _ := openGroup(t, "/g", func(o *Options) { o.FS = left })
+		for i := range 60 {
+			propose(t, g, command(i))
+		}
+		if err := g.Trim(func(segment.Info) bool { return false }); err != nil {
+			t.Errorf("operation %d: %v", n, err)
+		}
+		cut := left.CrashClone(seeded(uint64(n)), 0)
+		closeGroup(t, g)
+		g, err := tryOpen(cut, nil)
+		if err != nil {
+			t.Errorf("operation %d: after a power cut: %v", n, err)
+			continue
+		}
+		if g.Applied() < 60 {
+			t.Errorf("operation %d: %d entries after a power cut", n, g.Applied())
+		}
+		closeGroup(t, g)
+		if !nth.Failed() {
+			t.Logf("%d operations", n-1)
+			return
+		}
+	}
+}
+
 // named says whether an error tells what happened; raft keeps no more than the
 // text of some.
 func named(err error) bool {

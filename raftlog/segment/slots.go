@@ -59,6 +59,10 @@ func openSlots(fsys vfs.FS, path, magic string) (_ *slotFile, body []byte, err e
 			err = errors.Join(err, f.Close())
 		}
 	}()
+	// Whoever put it in place may have died before its name was durable.
+	if err := fsys.SyncDir(filepath.Dir(path)); err != nil {
+		return nil, nil, err
+	}
 	b := make([]byte, 2*slotSize)
 	n, err := f.ReadAt(b, 0)
 	if err != nil && !errors.Is(err, io.EOF) {

@@ -70,6 +70,11 @@ func OpenSnapshots(fs vfs.FS, dir string, keep int) (*SnapshotStore, error) {
 			return nil, err
 		}
 	}
+	// Whoever put a snapshot in place may have died before its name was durable,
+	// and the log before it may be dropped on its account.
+	if err := fs.SyncDir(dir); err != nil {
+		return nil, err
+	}
 	for _, path := range list(names, snapSuffix) {
 		_, meta, f, err := openSnapshot(fs, path)
 		if err != nil {
