@@ -12,12 +12,14 @@ import (
 	"sigs.k8s.io/yaml"
 
 	eventingv1 "github.com/leat-dev/leat/api/eventing/v1"
+	"github.com/leat-dev/leat/api/eventing/v1beta2"
+	"github.com/leat-dev/leat/api/eventing/v1beta3"
 	messagingv1 "github.com/leat-dev/leat/api/messaging/v1"
 	sourcesv1 "github.com/leat-dev/leat/api/sources/v1"
 	sourcesv1alpha1 "github.com/leat-dev/leat/api/sources/v1alpha1"
 )
 
-//go:generate go tool deepcopy-gen --go-header-file /dev/null --output-file zz_generated.deepcopy.go ./duck/v1 ./eventing/v1 ./messaging/v1 ./sources/v1 ./sources/v1alpha1
+//go:generate go tool deepcopy-gen --go-header-file /dev/null --output-file zz_generated.deepcopy.go ./duck/v1 ./eventing/v1 ./eventing/v1beta2 ./eventing/v1beta3 ./messaging/v1 ./sources/v1 ./sources/v1alpha1
 
 //go:embed crds.yaml
 var manifests []byte
@@ -46,7 +48,7 @@ func CRDs() ([]*unstructured.Unstructured, error) {
 // AddToScheme makes every kind known to a scheme.
 func AddToScheme(s *runtime.Scheme) error {
 	for _, add := range []func(*runtime.Scheme) error{
-		eventingv1.AddToScheme, messagingv1.AddToScheme, sourcesv1.AddToScheme, sourcesv1alpha1.AddToScheme,
+		eventingv1.AddToScheme, v1beta2.AddToScheme, v1beta3.AddToScheme, messagingv1.AddToScheme, sourcesv1.AddToScheme, sourcesv1alpha1.AddToScheme,
 	} {
 		if err := add(s); err != nil {
 			return err

@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	eventingv1 "github.com/leat-dev/leat/api/eventing/v1"
+	"github.com/leat-dev/leat/api/eventing/v1beta2"
+	"github.com/leat-dev/leat/api/eventing/v1beta3"
 	messagingv1 "github.com/leat-dev/leat/api/messaging/v1"
 	sourcesv1 "github.com/leat-dev/leat/api/sources/v1"
 	sourcesv1alpha1 "github.com/leat-dev/leat/api/sources/v1alpha1"
@@ -56,6 +58,7 @@ func TestColumnsAreThoseOfKnative(t *testing.T) {
 		"Channel":         "URL Age Ready Reason",
 		"InMemoryChannel": "URL Age Ready Reason",
 		"Subscription":    "Age Ready Reason",
+		"EventType":       "Type Source Reference Name Reference Kind Description Age Ready Reason",
 		"PingSource":      "Sink Schedule Age Ready Reason",
 		"CronJobSource":   "Sink Schedule Age Ready Reason",
 	}
@@ -94,7 +97,15 @@ func TestSourcesAreFound(t *testing.T) {
 // TestTypesAgreeWithTheirDefinitions: each field of a Go type is in the schema
 // with the same type, and the other way round.
 func TestTypesAgreeWithTheirDefinitions(t *testing.T) {
+	older := definitions(t)["EventType"].Spec.Versions[1].Schema.OpenAPIV3Schema
+	for _, part := range []struct {
+		name string
+		typ  reflect.Type
+	}{{"spec", reflect.TypeFor[v1beta2.EventTypeSpec]()}, {"status", reflect.TypeFor[v1beta2.EventTypeStatus]()}} {
+		agree(t, "EventType of v1beta2."+part.name, part.typ, older.Properties[part.name])
+	}
 	types := map[string]reflect.Type{
+		"EventType":       reflect.TypeFor[v1beta3.EventType](),
 		"Broker":          reflect.TypeFor[eventingv1.Broker](),
 		"Trigger":         reflect.TypeFor[eventingv1.Trigger](),
 		"Channel":         reflect.TypeFor[messagingv1.Channel](),

@@ -73,7 +73,7 @@ func (s *Server) build(ctx context.Context, l net.Listener) (*generic, error) {
 		CRDRESTOptionsGetter: s.storage(unstructured.UnstructuredJSONScheme),
 		MasterCount:          1, // or a new definition would wait 5 s for servers that do not exist
 		ServiceResolver:      noServices{},
-		AuthResolverWrapper:  webhook.NewDefaultAuthenticationInfoResolverWrapper(nil, nil, config.LoopbackClientConfig, nil),
+		AuthResolverWrapper:  converting(s.o.Convert, webhook.NewDefaultAuthenticationInfoResolverWrapper(nil, nil, config.LoopbackClientConfig, nil)),
 	}}
 	completed := c.Complete()
 	notFound := notfoundhandler.New(config.Serializer, endpointsfilters.NoMuxAndDiscoveryIncompleteKey)

@@ -43,6 +43,9 @@ type Options struct {
 	CRDs []*unstructured.Unstructured
 	// Kinds defaults and validates objects in process; may be nil.
 	Kinds KindAdmission
+	// Convert converts the objects of definitions whose conversion webhook is the
+	// Service leat-system/leat-conversion; nil: none.
+	Convert ConvertFunc
 	// Admission are further plugins, asked after all others.
 	Admission []admission.Interface
 	// Namespaces exist from the start and cannot be deleted: default,

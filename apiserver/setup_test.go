@@ -22,6 +22,7 @@ import (
 
 	"github.com/leat-dev/leat/api"
 	"github.com/leat-dev/leat/api/admission"
+	"github.com/leat-dev/leat/api/eventing/conversion"
 	"github.com/leat-dev/leat/raftlog/kv"
 	"github.com/leat-dev/leat/raftlog/kv/kvtest"
 )
@@ -54,6 +55,7 @@ func options(tb testing.TB) Options {
 	return Options{
 		KV: store, Listener: listen(tb), KeysDir: filepath.Join(dir, "keys"), Kubeconfig: filepath.Join(dir, "kubeconfig"),
 		CRDs: crds, Kinds: admission.New(admission.Options{}), Node: Node{Name: "n1"}, Version: "0.1.0",
+		Convert: conversion.Convert,
 	}
 }
 

@@ -68,6 +68,9 @@ type IngressOptions struct {
 	Now func() time.Time
 	// Counted is told of each request.
 	Counted func(Served)
+	// Accepted is told of events that are in the log. It must neither wait nor
+	// keep anything of them: their memory is used again.
+	Accepted func(id channel.ID, events []*event.Event)
 	// Spans records the steps of traces; nil where nobody does.
 	Spans event.Spans
 }
@@ -107,6 +110,9 @@ func NewIngress(o IngressOptions) *Ingress {
 	}
 	if o.Counted == nil {
 		o.Counted = func(Served) {}
+	}
+	if o.Accepted == nil {
+		o.Accepted = func(channel.ID, []*event.Event) {}
 	}
 	i := &Ingress{o: o, requests: semaphore.NewWeighted(o.MaxRequests)}
 	i.bodies.init(o.MaxBodyMemory)
@@ -252,6 +258,7 @@ func (i *Ingress) accept(r *http.Request, t target, served *serving) error {
 		return err
 	}
 	served.Events = len(events)
+	i.o.Accepted(t.channel.ID(), events)
 	return nil
 }
 

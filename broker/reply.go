@@ -50,6 +50,9 @@ func (i *Ingress) AcceptReply(ctx context.Context, ch channel.Channel, original 
 	err = ch.Append(ctx, []*event.Event{reply})
 	id := ch.ID()
 	i.recordReply(step, reply, id.Namespace+"/"+id.Name, began, err)
+	if err == nil {
+		i.o.Accepted(id, []*event.Event{reply})
+	}
 	return err
 }
 

@@ -82,6 +82,7 @@ func New(o Options) *Admission {
 		messaging("InMemoryChannel"): {defaultInMemoryChannel, a.validateInMemoryChannel, warnDelivery},
 		messaging("Subscription"):    {defaultSubscription, a.validateSubscription, warnSubscription},
 		{Kind: "Service"}:            {validate: validateService},
+		eventing("EventType"):        {defaults: defaultEventType, validate: validateEventType},
 
 		{Group: sourcesv1.GroupName, Kind: "PingSource"}:          {defaultPingSource, a.validatePingSource, warnPingSource},
 		{Group: sourcesv1alpha1.GroupName, Kind: "CronJobSource"}: {defaultCronJobSource, a.validateCronJobSource, warnCronJobSource},

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	eventingv1 "github.com/leat-dev/leat/api/eventing/v1"
+	"github.com/leat-dev/leat/api/eventing/v1beta3"
 	messagingv1 "github.com/leat-dev/leat/api/messaging/v1"
 )
 
@@ -57,7 +58,7 @@ func newList(client dynamic.ResourceInterface) *list {
 
 func newCaches(client dynamic.Interface) *caches {
 	c := &caches{informers: map[string]cache.SharedIndexInformer{}, lists: map[string]*list{}}
-	for _, kind := range []string{kindBroker, kindTrigger, kindChannel, kindInMemoryChannel, kindSubscription, kindService} {
+	for _, kind := range []string{kindBroker, kindTrigger, kindChannel, kindInMemoryChannel, kindSubscription, kindService, kindEventType} {
 		resource := resourceOf(kind)
 		c.lists[kind] = newList(client.Resource(resource))
 		c.informers[kind] = cache.NewSharedIndexInformerWithOptions(c.lists[kind], &unstructured.Unstructured{},
@@ -88,6 +89,8 @@ func typed(kind string) cache.TransformFunc {
 			out = &messagingv1.Subscription{}
 		case kindService:
 			out = &corev1.Service{}
+		case kindEventType:
+			out = &v1beta3.EventType{}
 		}
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, out); err != nil {
 			return nil, fmt.Errorf("read %s %s/%s: %w", kind, u.GetNamespace(), u.GetName(), err)

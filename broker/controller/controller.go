@@ -259,6 +259,8 @@ func (c *Controller) reconcile(ctx context.Context, k key) error {
 		return c.reconcileTrigger(ctx, k)
 	case kindSubscription:
 		return c.reconcileSubscription(ctx, k)
+	case kindEventType:
+		return c.reconcileEventType(ctx, k)
 	case kindService:
 		c.enqueueDependents(k.object())
 	}

@@ -171,6 +171,18 @@ func (r *fakeResource) Get(_ context.Context, name string, _ metav1.GetOptions, 
 	return nil, apierrors.NewNotFound(r.resource.GroupResource(), name)
 }
 
+func (r *fakeResource) Delete(_ context.Context, name string, o metav1.DeleteOptions, _ ...string) error {
+	u, err := r.Get(context.Background(), name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if p := o.Preconditions; p != nil && p.UID != nil && *p.UID != u.GetUID() {
+		return apierrors.NewConflict(r.resource.GroupResource(), name, errors.New("it is another"))
+	}
+	r.api.remove(nameOf(u))
+	return nil
+}
+
 func (r *fakeResource) UpdateStatus(_ context.Context, u *unstructured.Unstructured, _ metav1.UpdateOptions) (*unstructured.Unstructured, error) {
 	a := r.api
 	a.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	eventingv1 "github.com/leat-dev/leat/api/eventing/v1"
+	"github.com/leat-dev/leat/api/eventing/v1beta3"
 	messagingv1 "github.com/leat-dev/leat/api/messaging/v1"
 	"github.com/leat-dev/leat/broker/status"
 )
@@ -20,6 +21,7 @@ const (
 	kindInMemoryChannel = "InMemoryChannel"
 	kindSubscription    = "Subscription"
 	kindService         = "Service"
+	kindEventType       = "EventType"
 )
 
 // key names an object of a kind that is watched.
@@ -33,7 +35,7 @@ func (k key) object() object {
 
 func groupOf(kind string) string {
 	switch kind {
-	case kindBroker, kindTrigger:
+	case kindBroker, kindTrigger, kindEventType:
 		return eventingv1.GroupName
 	case kindService:
 		return ""
@@ -46,9 +48,13 @@ func groupOf(kind string) string {
 func resourceOf(kind string) schema.GroupVersionResource {
 	plural := map[string]string{
 		kindBroker: "brokers", kindTrigger: "triggers", kindChannel: "channels",
-		kindInMemoryChannel: "inmemorychannels", kindSubscription: "subscriptions", kindService: "services",
+		kindInMemoryChannel: "inmemorychannels", kindSubscription: "subscriptions", kindService: "services", kindEventType: "eventtypes",
 	}[kind]
-	return schema.GroupVersionResource{Group: groupOf(kind), Version: "v1", Resource: plural}
+	version := "v1"
+	if kind == kindEventType {
+		version = v1beta3.GroupVersion().Version
+	}
+	return schema.GroupVersionResource{Group: groupOf(kind), Version: version, Resource: plural}
 }
 
 // object names an object of any kind.
@@ -57,7 +63,7 @@ type object struct{ group, kind, namespace, name string }
 // watched says whether the object is of a kind that is watched.
 func (o object) watched() bool {
 	switch o.kind {
-	case kindBroker, kindTrigger, kindChannel, kindInMemoryChannel, kindSubscription, kindService:
+	case kindBroker, kindTrigger, kindChannel, kindInMemoryChannel, kindSubscription, kindService, kindEventType:
 		return o.group == groupOf(o.kind)
 	}
 	return false

@@ -101,7 +101,10 @@ func (r *resolver) address(ctx context.Context, ref *duckv1.KReference) (string,
 	return "", status.Problemf("NoAddress", "a %s has no address that takes events: refer to another object, or use uri", o.kind)
 }
 
-func notFound(o object) *status.Problem { return status.Problemf("NotFound", "%s not found", o) }
+// reasonNotFound is the reason of a reference to what is not there.
+const reasonNotFound = "NotFound"
+
+func notFound(o object) *status.Problem { return status.Problemf(reasonNotFound, "%s not found", o) }
 
 // serviceAddress is the URL of a core Service: that of its annotation, else
 // that of the external name and the first port.

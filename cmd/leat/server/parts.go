@@ -16,6 +16,7 @@ import (
 	"github.com/leat-dev/leat/api"
 	"github.com/leat-dev/leat/api/admission"
 	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/api/eventing/conversion"
 	"github.com/leat-dev/leat/apiserver"
 	"github.com/leat-dev/leat/broker"
 	"github.com/leat-dev/leat/broker/controller"
@@ -100,12 +101,12 @@ func startDispatcher(s settings.Server, l listeners, tokens map[string]string, m
 	return d, nil
 }
 
-func ingressOptions(s settings.Server, r broker.Resolver, p *publishers, m *metrics.Metrics, spans event.Spans) broker.IngressOptions {
+func ingressOptions(s settings.Server, r broker.Resolver, p *publishers, recorder recorder, m *metrics.Metrics, spans event.Spans) broker.IngressOptions {
 	o := broker.IngressOptions{
 		Resolver: r, Limits: eventLimits(s),
 		MaxBodyBytes: int64(s.MaxBatchBytes), MaxBodyMemory: int64(s.MaxBodyMemory), MaxRequests: int64(s.MaxRequests), MaxHeaderLines: s.MaxHeaderLines,
 		RetryAfter: s.RetryAfter, WebHookRate: s.WebHookRate, AppendTimeout: s.AppendTimeout,
-		Counted: m.Request, Spans: spans,
+		Counted: m.Request, Accepted: recorder.observe, Spans: spans,
 	}
 	if s.IngressAuth == settings.AuthToken {
 		o.Authenticator = p
@@ -136,6 +137,7 @@ func startAPI(ctx context.Context, s settings.Server, l listeners, meta *kv.Stor
 			CheckFilter: controller.CheckFilter(filterLimits(s)), CheckSchedule: ping.CheckSchedule, Events: eventLimits(s),
 		}),
 		Node:        apiserver.Node{Name: s.Node},
+		Convert:     conversion.Convert,
 		Permanent:   []apiserver.Permanent{systemBroker()},
 		Handlers:    map[string]http.Handler{"/leat/v1/": operations.Handler(o)},
 		MaxRequests: s.MaxAPIRequests, MaxMutatingRequests: s.MaxAPIMutating, MaxTokenLife: s.MaxTokenAge, ShutdownTimeout: s.ShutdownTimeout, Logger: logger,

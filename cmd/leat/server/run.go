@@ -74,7 +74,8 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 		return err
 	}
 	registry := controller.NewRegistry(log)
-	ingress := broker.NewIngress(ingressOptions(s, registry, publishers, m, spans))
+	recorder := newRecorder(s, logger)
+	ingress := broker.NewIngress(ingressOptions(s, registry, publishers, recorder, m, spans))
 
 	api, err := startAPI(ctx, s, listeners, meta, operationsOptions(s, log, d, version, metaGroup, logGroup), version, logger, fail, &stops)
 	if err != nil {
@@ -88,7 +89,10 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	if err := startSources(ctx, s, api, c, log, d, ingress, logger, fail, &stops); err != nil {
 		return err
 	}
-	if err := startSystem(ctx, s, listeners, meta, registry, m, logger, fail, &stops); err != nil {
+	if err := recorder.start(ctx, api, fail, &stops); err != nil {
+		return err
+	}
+	if err := startSystem(ctx, s, listeners, meta, registry, recorder, m, logger, fail, &stops); err != nil {
 		return err
 	}
 	startHTTP(ctx, s, listeners, ingress, m, logger, fail, &stops)

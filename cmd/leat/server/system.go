@@ -6,6 +6,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/leat-dev/leat/api/event"
 	eventingv1 "github.com/leat-dev/leat/api/eventing/v1"
 	"github.com/leat-dev/leat/apiserver"
 	"github.com/leat-dev/leat/broker/controller"
@@ -26,13 +27,16 @@ func systemBroker() apiserver.Permanent {
 }
 
 // startSystem has the writes to the API appear on the system broker.
-func startSystem(ctx context.Context, s settings.Server, l listeners, meta *kv.Store, r *controller.Registry, m *metrics.Metrics, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) error {
+func startSystem(ctx context.Context, s settings.Server, l listeners, meta *kv.Store, r *controller.Registry, recorder recorder, m *metrics.Metrics, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) error {
 	p, err := system.New(system.Options{
 		History: meta, Source: l.apiURL(),
 		Channel:      func() (channel.Channel, bool) { return r.Broker(system.Namespace, system.Name) },
 		MaxDataBytes: int(s.SystemMaxDataBytes), StatusBurst: s.SystemStatusBurst, StatusInterval: s.SystemStatusInterval,
-		Published: m.Published,
-		Logger:    logger,
+		Published: func(id channel.ID, events []*event.Event, revision uint64) {
+			m.Published(id, events, revision)
+			recorder.observe(id, events)
+		},
+		Logger: logger,
 	})
 	if err != nil {
 		return err

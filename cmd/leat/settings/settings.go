@@ -59,6 +59,10 @@ type Server struct {
 	ReadCacheBytes         Bytes
 	MaxProducers           int
 
+	RecordEventTypes bool
+	MaxEventTypes    int
+	EventTypeRate    int
+
 	SystemMaxDataBytes   Bytes
 	SystemStatusBurst    int
 	SystemStatusInterval time.Duration
@@ -149,6 +153,9 @@ func (s *Server) declareLog(f *pflag.FlagSet) {
 	bytesVar(f, &s.MaxPendingBytes, "max-pending-bytes", 64<<20, "events waiting for the disk; more get 503")
 	bytesVar(f, &s.TailBytes, "tail-bytes", 32<<20, "recent events kept in memory for delivery")
 	f.IntVar(&s.MaxProducers, "max-producers", 1024, "producers whose positions one broker or channel keeps, so that each of their events is there exactly once; beyond, the one used longest ago is forgotten")
+	f.BoolVar(&s.RecordEventTypes, "record-event-types", true, "record the types of the events that flow through brokers as EventTypes")
+	f.IntVar(&s.MaxEventTypes, "max-event-types", 200, "EventTypes recorded of one broker")
+	f.IntVar(&s.EventTypeRate, "event-type-rate", 10, "EventTypes recorded in a second; further ones wait")
 	bytesVar(f, &s.SystemMaxDataBytes, "system-max-data-bytes", 256<<10, "size up to which an object is shown whole on the system broker; larger ones by reference")
 	f.IntVar(&s.SystemStatusBurst, "system-status-burst", 5, "events at once, on the system broker, of the status of one of its own objects")
 	f.DurationVar(&s.SystemStatusInterval, "system-status-interval", 10*time.Second, "time between such events after the burst; a gap names those between")
@@ -377,7 +384,7 @@ func (s *Server) validatePositive() (errs []error) {
 		{"dead-letter-max-bytes", int64(s.DeadLetterMaxBytes)}, {"disk-floor", int64(s.DiskFloor)}, {"disk-reserve", int64(s.DiskReserve)},
 		{"segment-bytes", int64(s.SegmentBytes)}, {"snapshot-bytes", int64(s.SnapshotBytes)}, {"max-entry-bytes", int64(s.MaxEntryBytes)},
 		{"max-pending-bytes", int64(s.MaxPendingBytes)}, {"tail-bytes", int64(s.TailBytes)}, {"read-cache-bytes", int64(s.ReadCacheBytes)},
-		{"max-producers", int64(s.MaxProducers)}, {"system-max-data-bytes", int64(s.SystemMaxDataBytes)}, {"system-status-burst", int64(s.SystemStatusBurst)}, {"system-status-interval", int64(s.SystemStatusInterval)},
+		{"max-producers", int64(s.MaxProducers)}, {"max-event-types", int64(s.MaxEventTypes)}, {"event-type-rate", int64(s.EventTypeRate)}, {"system-max-data-bytes", int64(s.SystemMaxDataBytes)}, {"system-status-burst", int64(s.SystemStatusBurst)}, {"system-status-interval", int64(s.SystemStatusInterval)},
 		{"max-event-bytes", int64(s.MaxEventBytes)}, {"max-batch-bytes", int64(s.MaxBatchBytes)}, {"max-header-bytes", int64(s.MaxHeaderBytes)}, {"max-header-lines", int64(s.MaxHeaderLines)},
 		{"max-body-memory", int64(s.MaxBodyMemory)}, {"max-requests", int64(s.MaxRequests)}, {"max-conns", int64(s.MaxConns)},
 		{"read-header-timeout", int64(s.ReadHeaderTimeout)}, {"read-timeout", int64(s.ReadTimeout)}, {"write-timeout", int64(s.WriteTimeout)},
