@@ -74,6 +74,11 @@ func (s *Store) open() error {
 			return err
 		}
 	}
+	if !s.state.clean {
+		if err := s.settleEnd(); err != nil {
+			return err
+		}
+	}
 	if len(s.segments) == 0 {
 		g, err := s.makeSegment(s.o.FirstBytes)
 		if err != nil {
@@ -185,6 +190,45 @@ func (w wipe) do() error {
 	}
 	if err := w.seg.file.Datasync(); err != nil {
 		return fmt.Errorf("cut off %s at byte %d: sync: %w", w.seg.path, w.from, err)
+	}
+	return nil
+}
+
+// settleEnd makes the log's last write durable. It reads back, but whoever wrote
+// it may have died, or failed, before it was synced: then it is in the page cache
+// alone, and what raft builds upon it would be lost with it in a power cut. It is
+// written again, because a kernel whose sync has failed takes the pages for clean.
+func (s *Store) settleEnd() error {
+	for i := len(s.segments) - 1; i >= 0; i-- {
+		g := s.segments[i]
+		if g.file == nil {
+			return nil // it has its index: all was synced before that was written
+		}
+		if len(g.positions) == 0 {
+			continue
+		}
+		r := &window{seg: g}
+		last := int64(g.positions[len(g.positions)-1]) * align
+		b, err := r.bytes(last, recordSize)
+		if err != nil {
+			return err
+		}
+		h, err := parseRecordHeader(b)
+		if err != nil {
+			return fmt.Errorf("read the last record of %s again: %w", g.path, err)
+		}
+		first := len(g.positions) - 1 - min(int(h.batch), len(g.positions)-1)
+		from := int64(g.positions[first]) * align
+		if b, err = r.bytes(from, g.end-from); err != nil {
+			return err
+		}
+		if _, err := g.file.WriteAt(b, from); err != nil {
+			return fmt.Errorf("write the end of %s again: %w", g.path, err)
+		}
+		if err := g.file.Datasync(); err != nil {
+			return fmt.Errorf("write the end of %s again: sync: %w", g.path, err)
+		}
+		return nil
 	}
 	return nil
 }
