@@ -59,6 +59,34 @@ func TestLostVoteEndsTheGroup(t *testing.T) {
 	})
 }
 
+// Raft reads the oldest entry now and then, for its statistics. That it cannot be
+// read, or that retention has dropped it meanwhile, ends nothing.
+func TestOldestEntryMayBeUnreadable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner, _ := filled(t)
+		var failing atomic.Bool
+		var reads atomic.Int64
+		fsys := errorfs.Wrap(inner, func(op errorfs.Op, name string) error {
+			if op == errorfs.Read && filepath.Ext(name) == ".seg" && failing.Load() {
+				reads.Add(1)
+				return errDisk
+			}
+			return nil
+		})
+		g, err := tryOpen(fsys, func(o *Options) { o.Fatal = func(err error) { t.Errorf("fatal: %v", err) } })
+		if err != nil {
+			t.Fatal(err)
+		}
+		failing.Store(true)
+		time.Sleep(time.Minute)
+		if reads.Load() == 0 {
+			t.Error("nothing was read: too little is tested")
+		}
+		propose(t, g, command(120))
+		closeGroup(t, g)
+	})
+}
+
 // The n-th operation of a start fails, for each n: the group opens, or says why
 // not, and opens the next time. Raft's own answer to some of these is a panic.
 func TestEveryFailingOperationOfAStart(t *testing.T) {

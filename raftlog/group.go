@@ -32,7 +32,8 @@ type Group struct {
 	broken chan struct{}
 	failed error
 	// running: raft has started, and only its own goroutine changes its state.
-	running atomic.Bool
+	// caught: all that was committed before is applied.
+	running, caught atomic.Bool
 
 	stop context.CancelFunc
 	wg   sync.WaitGroup
@@ -124,6 +125,7 @@ func (g *Group) startRaft(ctx context.Context) error {
 	if err := g.caughtUp(ctx); err != nil {
 		return errors.Join(err, g.raft.Shutdown().Error())
 	}
+	g.caught.Store(true)
 	return nil
 }
 
@@ -158,7 +160,8 @@ func (g *Group) newRaft(c *raft.Config, transport raft.Transport) (r *raft.Raft,
 			panic(p)
 		}
 	}()
-	return raft.NewRaft(c, g.fsm, &raftLog{logStore: g.log, sole: g.o.Transport == nil, running: &g.running}, g.stable, g.snapshots, transport)
+	log := &raftLog{logStore: g.log, sole: g.o.Transport == nil, running: &g.running, applied: &g.caught, position: &g.fsm.applied}
+	return raft.NewRaft(c, g.fsm, log, g.stable, g.snapshots, transport)
 }
 
 // isSoleVoter refuses a log that another node was the voter of: this one would

@@ -199,19 +199,21 @@ func leaveRaft(running *atomic.Bool) {
 	}
 }
 
-// raftLog is the log as raft sees it. The log of a sole voter is read by raft
-// only to apply what was committed before the start, and raft answers an error
-// with a panic.
+// raftLog is the log as raft sees it. A sole voter's raft applies at its start
+// what was committed before, and answers an error of a read of that with a panic.
+// Whatever else it reads, as the age of the oldest entry for its statistics, may
+// be gone or damaged.
 type raftLog struct {
 	*logStore
-	sole    bool
-	running *atomic.Bool
+	sole             bool
+	running, applied *atomic.Bool // raft runs; it has applied what was committed
+	position         *atomic.Uint64
 }
 
 // GetLog implements raft.LogStore.
 func (s *raftLog) GetLog(index uint64, l *raft.Log) error {
 	err := s.logStore.GetLog(index, l)
-	if err != nil && s.sole && s.running.Load() {
+	if err != nil && s.sole && s.running.Load() && !s.applied.Load() && index > s.position.Load() {
 		s.fatal(fmt.Errorf("read entry %d to apply it: %w", index, err))
 		leaveRaft(s.running)
 	}
