@@ -22,7 +22,7 @@ func logCommand() *cobra.Command {
 		Args:  usage(cobra.NoArgs),
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(verifyCommand(), skipCommand())
+	c.AddCommand(verifyCommand(), repairCommand(), skipCommand())
 	return c
 }
 

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,6 +20,9 @@ type mark struct {
 	// after, if its files are still the same.
 	Files fileSums `json:"files,omitempty"`
 }
+
+// dbDir is badger's directory, beside the mark.
+const dbDir = "db"
 
 func bootID() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
@@ -78,6 +82,41 @@ func dropMark(dir string) error {
 		return err
 	}
 	return syncDir(dir)
+}
+
+// Check says what is wrong with a database that was closed; nil also where it was
+// not, as it is checked when it is opened.
+func Check(dir string) error {
+	m, err := readMark(dir)
+	if err != nil || m.Files == nil {
+		return nil // it is rebuilt, or checked
+	}
+	return m.Files.compare(filepath.Join(dir, dbDir))
+}
+
+// SetAside takes the database of a store that nobody has open out of use, so that
+// the next Open rebuilds it from snapshot and log. It returns its name from now
+// on; empty where there was none.
+func SetAside(dir string) (string, error) {
+	if err := dropMark(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	from := filepath.Join(dir, dbDir)
+	to := from + ".damaged"
+	for n := 1; ; n++ {
+		if _, err := os.Lstat(to); errors.Is(err, os.ErrNotExist) {
+			break
+		} else if err != nil {
+			return "", err
+		}
+		to = fmt.Sprintf("%s.damaged.%d", from, n)
+	}
+	if err := os.Rename(from, to); errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	} else if err != nil {
+		return "", err
+	}
+	return to, syncDir(dir)
 }
 
 func syncDir(dir string) error {

@@ -54,7 +54,7 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		o: o, path: filepath.Join(o.Dir, "db"),
+		o: o, path: filepath.Join(o.Dir, dbDir),
 		recent:   ring{maxEvents: o.RecentEvents, maxBytes: o.RecentBytes},
 		watchers: newRegistry(),
 		advanced: make(chan struct{}),

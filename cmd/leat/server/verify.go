@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -30,24 +31,32 @@ func reporter(group string, lost func([]raftlog.Row) []channel.Lost, report func
 // nothing; while it runs no server can start there. The error is a
 // *RunningError while one has the directory.
 func VerifyDir(ctx context.Context, dir string, report func(operations.FileReport) error) (err error) {
-	groups := filepath.Join(dir, "groups")
-	if _, err := os.Stat(groups); err != nil {
-		return fmt.Errorf("--data %s holds no log of a server: %w", dir, err)
+	lock, err := lockIdle(dir)
+	if err != nil {
+		return err
 	}
-	fs := vfs.OS{}
-	lock, err := fs.Lock(filepath.Join(dir, "lock"))
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	fs, groups := vfs.OS{}, filepath.Join(dir, "groups")
+	err = raftlog.Verify(ctx, fs, filepath.Join(groups, metaName), nil, reporter(metaName, nil, report))
+	shard := channel.NewShard(channel.Options{})
+	return errors.Join(err, raftlog.Verify(ctx, fs, filepath.Join(groups, shardName), shard, reporter(shardName, shard.Lost, report)))
+}
+
+// lockIdle keeps servers from a directory that none uses.
+func lockIdle(dir string) (io.Closer, error) {
+	if _, err := os.Stat(filepath.Join(dir, "groups")); err != nil {
+		return nil, fmt.Errorf("--data %s holds no log of a server: %w", dir, err)
+	}
+	lock, err := vfs.OS{}.Lock(filepath.Join(dir, "lock"))
 	if errors.Is(err, vfs.ErrLocked) {
 		running := &RunningError{Dir: dir}
 		if e, err := ReadEndpoints(dir); err == nil {
 			running.Endpoints = e
 		}
-		return running
+		return nil, running
 	}
 	if err != nil {
-		return fmt.Errorf("--data %s: lock: %w", dir, err)
+		return nil, fmt.Errorf("--data %s: lock: %w", dir, err)
 	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
-	err = raftlog.Verify(ctx, fs, filepath.Join(groups, metaName), nil, reporter(metaName, nil, report))
-	shard := channel.NewShard(channel.Options{})
-	return errors.Join(err, raftlog.Verify(ctx, fs, filepath.Join(groups, shardName), shard, reporter(shardName, shard.Lost, report)))
+	return lock, nil
 }

@@ -1,0 +1,202 @@
+package raftlog
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/leat-dev/leat/raftlog/segment"
+	"github.com/leat-dev/leat/raftlog/vfs"
+	"github.com/leat-dev/leat/raftlog/vfs/memfs"
+)
+
+// repair does what there is to do until nothing is left, and returns the steps
+// and the hints.
+func repair(t *testing.T, fsys vfs.FS) (steps, hints []string) {
+	t.Helper()
+	for range 10 {
+		plan, err := PlanRepair(t.Context(), fsys, "/g")
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := false
+		hints = nil
+		for _, r := range plan {
+			if r.Do == nil {
+				hints = append(hints, r.Hint)
+				continue
+			}
+			if err := r.Do(); err != nil {
+				t.Fatalf("%s: %v", r.Step, err)
+			}
+			steps, done = append(steps, r.Step), true
+		}
+		if !done {
+			return steps, hints
+		}
+	}
+	t.Fatalf("there is no end to it: %q", steps)
+	return nil, nil
+}
+
+func allFiles(t *testing.T, fsys vfs.FS) (paths []string) {
+	t.Helper()
+	paths = append(list(t, fsys, "/g/log"), "/g/stable")
+	return append(paths, list(t, fsys, "/g/snapshots")...)
+}
+
+// TestRepairTurnsBackAFlippedBit: wherever one bit has flipped, all is there again
+// after the repair, and the file as it was is kept.
+func TestRepairTurnsBackAFlippedBit(t *testing.T) {
+	fsys, _ := filled(t)
+	for _, path := range allFiles(t, fsys) {
+		f, err := fsys.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size, err := f.Size()
+		if err != nil {
+			t.Fatal(err)
+		}
+		step := max(size/23, 1)
+		places := []int64{0, 20, 4096, 4096 + 20, 4096 + 70, size - 1, size - 60, size - 128}
+		for at := int64(3); at < size; at += step {
+			places = append(places, at)
+		}
+		for _, at := range places {
+			if at < 0 || at >= size {
+				continue
+			}
+			left := fsys.Clone()
+			flip(t, left, path, at)
+			steps, hints := repair(t, left)
+			if len(hints) > 0 {
+				t.Fatalf("%s, byte %d: %q", path, at, hints)
+			}
+			if len(steps) > 0 && !slices.ContainsFunc(list(t, left, filepath.Dir(path)), func(p string) bool { return strings.Contains(p, segment.AsideSuffix) }) {
+				t.Errorf("%s, byte %d: %q, but nothing is kept", path, at, steps)
+			}
+			reopen(t, left, func(g *Group, c *counter) {
+				if len(c.commands) != 120 {
+					t.Errorf("%s, byte %d: %d commands", path, at, len(c.commands))
+				}
+				checkGroup(t, g, 0, 120)
+			})
+		}
+	}
+}
+
+// wreck makes more than a bit of a file wrong.
+func wreck(t *testing.T, fsys vfs.FS, path string, at, n int64) {
+	t.Helper()
+	f, err := fsys.OpenReadWrite(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(0xa5 + 7*i)
+	}
+	if _, err := f.WriteAt(b, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRepairMakesLostPiecesAnew: the log's state, term and vote, and snapshots
+// that an older one replaces, can be lost as a whole.
+func TestRepairMakesLostPiecesAnew(t *testing.T) {
+	fsys, _ := filled(t)
+	snapshots := list(t, fsys, "/g/snapshots")
+	for name, c := range map[string]struct {
+		harm func(fsys *memfs.FS)
+		step string
+	}{
+		"state damaged":   {func(fsys *memfs.FS) { wreck(t, fsys, "/g/log/log.state", 0, 8192) }, "state anew"},
+		"state missing":   {func(fsys *memfs.FS) { remove(t, fsys, "/g/log/log.state") }, "state anew"},
+		"votes damaged":   {func(fsys *memfs.FS) { wreck(t, fsys, "/g/stable", 0, 8192) }, "term and vote anew"},
+		"votes missing":   {func(fsys *memfs.FS) { remove(t, fsys, "/g/stable") }, "term and vote anew"},
+		"newest snapshot": {func(fsys *memfs.FS) { wreck(t, fsys, snapshots[1], 0, 16) }, "snapshot aside"},
+		"all snapshots":   {func(fsys *memfs.FS) { wreck(t, fsys, snapshots[0], 0, 99); wreck(t, fsys, snapshots[1], 40, 9) }, "snapshot aside"},
+		"state and a flip": {func(fsys *memfs.FS) {
+			wreck(t, fsys, "/g/log/log.state", 0, 8192)
+			flip(t, fsys, segmentPath(1), 4096+1000)
+		}, "turn back bit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			left := fsys.Clone()
+			c.harm(left)
+			if _, err := tryOpen(left.Clone(), nil); err == nil && !strings.Contains(name, "newest") {
+				t.Fatal("it starts without a repair")
+			}
+			steps, hints := repair(t, left)
+			if len(hints) > 0 || !slices.ContainsFunc(steps, func(s string) bool { return strings.Contains(s, c.step) }) {
+				t.Fatalf("steps %q, hints %q", steps, hints)
+			}
+			reopen(t, left, func(g *Group, c *counter) {
+				if len(c.commands) != 120 {
+					t.Errorf("%d commands", len(c.commands))
+				}
+				checkGroup(t, g, 0, 120)
+				if got := propose(t, g, command(120)); got != uint64(120) {
+					t.Errorf("the next offset is %d", got)
+				}
+			})
+		})
+	}
+}
+
+func remove(t *testing.T, fsys vfs.FS, path string) {
+	t.Helper()
+	if err := fsys.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func segmentPath(n int) string { return fmt.Sprintf("/g/log/%016x.seg", n) }
+
+// TestCutGivesUpWhatFollows: damage of more than a bit that the start needs is
+// told of with the command that gives it up, which keeps what precedes it in the
+// log and the rest beside.
+func TestCutGivesUpWhatFollows(t *testing.T) {
+	fsys, infos := filled(t)
+	last := infos[len(infos)-1]
+	for i := len(infos) - 1; i >= 0 && last.First > last.Last; i-- {
+		last = infos[i]
+	}
+	for name, harm := range map[string]func(fsys *memfs.FS){
+		"record":  func(fsys *memfs.FS) { wreck(t, fsys, last.Path, 4096+8, 40) },
+		"missing": func(fsys *memfs.FS) { remove(t, fsys, last.Path) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			left := fsys.Clone()
+			harm(left)
+			_, hints := repair(t, left)
+			if len(hints) == 0 || !strings.Contains(hints[0], "--cut "+last.Path) {
+				t.Fatalf("hints %q", hints)
+			}
+			if err := CutAt(t.Context(), left, "/g", filepath.Base(last.Path), 0); err != nil {
+				t.Fatal(err)
+			}
+			if steps, hints := repair(t, left); len(steps)+len(hints) > 0 {
+				t.Fatalf("after the cut: %q %q", steps, hints)
+			}
+			n := 0
+			reopen(t, left, func(g *Group, c *counter) {
+				if n = len(c.commands); n == 0 || n >= 120 {
+					t.Fatalf("%d commands are left", n)
+				}
+				checkGroup(t, g, 0, n)
+				propose(t, g, command(n))
+			})
+			reopen(t, left, func(g *Group, _ *counter) { checkGroup(t, g, 0, n+1) })
+		})
+	}
+	for _, bad := range []string{"stable", "00ff.seg", infos[0].Path} {
+		if err := CutAt(t.Context(), fsys.Clone(), "/g", bad, 0); err == nil {
+			t.Errorf("%s was cut", bad)
+		}
+	}
+}
