@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -78,8 +77,8 @@ var errNotConfirmed = errors.New("nothing was changed")
 // confirm asks a question that must be answered with yes.
 func confirm(in io.Reader, out io.Writer, question string) error {
 	fmt.Fprintf(out, "%s Answer yes to go on: ", question)
-	line, err := bufio.NewReader(in).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
+	line, err := readLine(in)
+	if err != nil {
 		return err
 	}
 	if strings.TrimSpace(line) != "yes" {
@@ -87,4 +86,21 @@ func confirm(in io.Reader, out io.Writer, question string) error {
 		return fmt.Errorf("%w: the answer was not yes (--yes does not ask)", errNotConfirmed)
 	}
 	return nil
+}
+
+// readLine reads one line, and nothing behind it: there may be another question.
+func readLine(in io.Reader) (string, error) {
+	var line strings.Builder
+	for b := make([]byte, 1); ; {
+		n, err := in.Read(b)
+		if n > 0 && b[0] != '\n' {
+			line.WriteByte(b[0])
+		}
+		switch {
+		case n > 0 && b[0] == '\n', errors.Is(err, io.EOF):
+			return line.String(), nil
+		case err != nil:
+			return "", err
+		}
+	}
 }
