@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -61,7 +62,7 @@ func TestCommandsOnPagesRun(t *testing.T) {
 	if err != nil || len(pages) == 0 {
 		t.Fatalf("no pages: %v", err)
 	}
-	pages = append(pages, "observability.md", "https.md", "system-broker.md", "event-types.md")
+	pages = append(pages, "observability.md", "https.md", "system-broker.md", "event-types.md", "operations.md")
 	leat := binary(t)
 	for _, page := range pages {
 		t.Run(filepath.Base(page), func(t *testing.T) {
@@ -111,6 +112,13 @@ set -x
 	cmd := exec.CommandContext(ctx, "bash", "-euc", prologue+script)
 	cmd.Dir = dir
 	cmd.WaitDelay = 10 * time.Second
+	// A page may start servers of its own: what is left of the script ends with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	defer func() {
+		if cmd.Process != nil {
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // there may be nothing left
+		}
+	}()
 	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

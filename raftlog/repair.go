@@ -42,6 +42,9 @@ func PlanRepair(ctx context.Context, fsys vfs.FS, dir string) ([]Remedy, error) 
 	if err != nil {
 		return nil, err
 	}
+	if !p.hasState() {
+		return p.withoutState(), nil
+	}
 	p.missingVotes()
 	for _, c := range p.checks {
 		for _, d := range c.Damages {
@@ -49,10 +52,37 @@ func PlanRepair(ctx context.Context, fsys vfs.FS, dir string) ([]Remedy, error) 
 			if err != nil {
 				return nil, err
 			}
-			p.remedies = append(p.remedies, r)
+			p.add(r)
 		}
 	}
 	return p.remedies, nil
+}
+
+// add takes in a remedy, but what makes a file anew does so once.
+func (p *planner) add(r Remedy) {
+	same := func(o Remedy) bool { return o.File == r.File && o.Step == r.Step && r.Step != "" }
+	if !slices.ContainsFunc(p.remedies, same) {
+		p.remedies = append(p.remedies, r)
+	}
+}
+
+// hasState says whether a copy of the log's state reads back.
+func (p *planner) hasState() bool {
+	return slices.ContainsFunc(p.checks, func(c segment.FileCheck) bool { return c.Kind == "state" && c.Records > 0 })
+}
+
+// withoutState is the one remedy that there is before the log's state is known:
+// which files are the log's, and so what can replace the others, is seen then.
+func (p *planner) withoutState() []Remedy {
+	r := Remedy{File: filepath.Join(p.logDir(), "log.state"), Reason: "the file is missing"}
+	for _, c := range p.checks {
+		if c.Kind == "state" && len(c.Damages) > 0 {
+			r.Reason = c.Damages[0].Reason
+		}
+	}
+	r.Step = "make the log's state anew from its segments"
+	r.Do = func() error { return segment.RebuildState(p.fsys, p.logDir()) }
+	return []Remedy{r}
 }
 
 type planner struct {
@@ -71,13 +101,9 @@ func (p *planner) logDir() string { return filepath.Join(p.dir, logDir) }
 
 // missing is the remedy of a file that should be there.
 func (p *planner) missing(path string) {
-	r := Remedy{File: path, Reason: "the file is missing"}
-	if filepath.Ext(path) == ".state" {
-		r.Step, r.Do = p.rebuildState()
-	} else {
-		r.Hint = cutHint(path, 0)
+	if filepath.Ext(path) == ".seg" {
+		p.add(Remedy{File: path, Reason: "the file is missing", Hint: cutHint(path, 0)})
 	}
-	p.remedies = append(p.remedies, r)
 }
 
 // missingVotes: a group with entries has voted.
@@ -96,10 +122,6 @@ func (p *planner) rebuildVotes() (string, func() error) {
 		func() error { return segment.RebuildStable(p.fsys, filepath.Join(p.dir, stableFile), term) }
 }
 
-func (p *planner) rebuildState() (string, func() error) {
-	return "make the log's state anew from its segments", func() error { return segment.RebuildState(p.fsys, p.logDir()) }
-}
-
 func (p *planner) remedy(c segment.FileCheck, d segment.Damage) (Remedy, error) {
 	r := Remedy{File: c.Path, Offset: d.Offset, Reason: d.Reason}
 	bit, flipped, err := segment.FlippedBit(p.fsys, c, d)
@@ -112,8 +134,6 @@ func (p *planner) remedy(c segment.FileCheck, d segment.Damage) (Remedy, error) 
 	case c.Kind == "state" && c.Records > 0, c.Kind == "votes" && c.Records > 0:
 		r.Step = "make this copy anew from the other one, which is whole"
 		r.Do = func() error { return segment.Renew(p.fsys, c.Path, c.Kind) }
-	case c.Kind == "state":
-		r.Step, r.Do = p.rebuildState()
 	case c.Kind == "votes":
 		r.Step, r.Do = p.rebuildVotes()
 	case c.Kind == "snapshot" && p.startsWithout():

@@ -80,9 +80,9 @@ func (r *repairRun) run(ctx context.Context) error {
 			fmt.Fprintln(r.out, "nothing is damaged")
 			return nil
 		case r.dry:
-			return fmt.Errorf("%d pieces are damaged; %w", len(plan), errNotConfirmed)
+			return fmt.Errorf("damaged in %d places; %w", len(plan), errNotConfirmed)
 		case steps == 0:
-			return fmt.Errorf("%d pieces are damaged that cannot be had back from what is here", len(plan))
+			return fmt.Errorf("damaged in %d places, which cannot be had back from what is here", len(plan))
 		}
 		if err := r.ask(fmt.Sprintf("Do this (%d of %d)?", steps, len(plan))); err != nil {
 			return err
