@@ -8,7 +8,11 @@ BIN := bin/leat
 RACE := ./api/event/... ./raftlog/... ./filter/... ./channel/... ./dispatcher/... ./broker ./broker/operations/... ./cmd/leat/settings/... ./cmd/leat/server/certs ./cmd/leat/server/tracing
 GOLANGCI := v2.15.0
 
-.PHONY: build test race demo bench mutants lint fmt docs fuzz clean
+# How long make soak goes on.
+SOAK ?= 1h
+SOAKED := TestEngine|TestDatabaseOverCrashes|TestNothingAcknowledgedIsLostByKill|TestChurnOverKills|TestOverload|TestHostilePeers
+
+.PHONY: build test soak race demo bench mutants lint fmt docs fuzz clean
 
 build: ## the binary, in bin/leat
 	$(GO) build -o $(BIN) ./cmd/leat
@@ -18,6 +22,10 @@ test: build ## everything that must pass
 	$(GO) vet ./...
 	LEAT_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 15m ./...
 	CGO_ENABLED=1 $(GO) test -race -short -timeout 15m $(RACE)
+
+soak: build ## random lives of the engine, kills, overload and hostile peers, for SOAK=1h; it tells rounds, seeds, events, and what it found
+	LEAT_BIN=$(CURDIR)/$(BIN) LEAT_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -v -run '^($(SOAKED))$$' ./dispatcher/metamorphic ./raftlog/kv ./cmd/leat/e2e > bin/soak.log 2>&1; status=$$?; \
+	grep -E '(_test\.go:|^(--- |ok|FAIL|PASS|panic))' bin/soak.log; exit $$status
 
 demo: build ## the main job on real processes, in under a minute
 	$(GO) run ./examples/orders -leat $(CURDIR)/$(BIN)

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -22,7 +23,7 @@ import (
 var (
 	seedFlag = flag.Uint64("seed", 0, "run this seed alone, -times times")
 	times    = flag.Int("times", 1, "how often -seed is run: goroutines take turns differently each time")
-	forFlag  = flag.Duration("for", 0, "how long to run seeds")
+	forFlag  = flag.Duration("for", 0, "how long to run seeds; LEAT_SOAK says the same")
 	steps    = flag.Int("steps", 120, "steps of each seed")
 )
 
@@ -30,7 +31,8 @@ var channelNames = []string{"x", "y"}
 
 // world is the engine, all its lives, and the model beside it.
 type world struct {
-	t *testing.T
+	t    *testing.T
+	seed uint64
 	// Each has a random source of its own, so that a seed's steps do not depend on
 	// how often the others are asked.
 	rnd, diskRnd *rand.Rand
@@ -56,7 +58,7 @@ type world struct {
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
-		t: t, rnd: rand.New(rand.NewPCG(seed, 1)), diskRnd: rand.New(rand.NewPCG(seed, 2)), subRnd: rand.New(rand.NewPCG(seed, 3)),
+		t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)), diskRnd: rand.New(rand.NewPCG(seed, 2)), subRnd: rand.New(rand.NewPCG(seed, 3)),
 		clock: &skewed{}, fs: memfs.New(unbounded),
 		channels: map[string]*channelModel{}, sent: map[string]*sent{}, subscribers: map[string]*subscriberModel{},
 	}
@@ -83,6 +85,9 @@ func TestEngine(t *testing.T) {
 		return
 	}
 	limit := *forFlag
+	if soak, err := time.ParseDuration(os.Getenv("LEAT_SOAK")); err == nil {
+		limit = soak
+	}
 	switch {
 	case limit > 0:
 	case testing.Short():
@@ -133,6 +138,7 @@ func (w *world) end() {
 		_ = w.life.close(false) // nobody asks any more
 	}
 	if w.t.Failed() {
+		w.t.Logf("to repeat it: go test ./dispatcher/metamorphic -run TestEngine -seed %d -times 50", w.seed)
 		w.t.Logf("options: %+v\nsteps:\n%s", w.o, strings.Join(w.trace, "\n"))
 	}
 }

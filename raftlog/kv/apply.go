@@ -33,6 +33,11 @@ func (s *Store) Apply(e *raftlog.Entry) []any {
 	if err != nil || e.Index <= m.applied {
 		return results
 	}
+	if err := s.room(); err != nil {
+		s.fail(fmt.Errorf("apply entry %d: %w", e.Index, err))
+		fill(results, err)
+		return results
+	}
 	a := &applier{s: s, e: e, meta: m, pending: map[string]*KV{}}
 	a.read = s.db.NewTransactionAt(m.rev, false)
 	defer a.read.Discard()

@@ -64,6 +64,9 @@ func Open(o Options) (*Store, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open key-value store: %w", err)
 	}
+	if err := s.room(); err != nil {
+		return nil, fmt.Errorf("open key-value store: %w", err)
+	}
 	if err := s.openOrWipe(); err != nil {
 		return nil, fmt.Errorf("open key-value store in %s: %w", o.Dir, err)
 	}
@@ -233,6 +236,11 @@ func (s *Store) Close() error {
 	defer s.dbMu.Unlock()
 	if s.db == nil {
 		return nil
+	}
+	if err := s.room(); err != nil {
+		// To close it is to write it. It stays as a kill would leave it.
+		s.db = nil
+		return fmt.Errorf("close key-value store in %s: %w", s.o.Dir, err)
 	}
 	var err error
 	if s.failed == nil {

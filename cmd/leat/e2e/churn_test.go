@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math"
 	"math/rand/v2"
 	"net/http"
@@ -10,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,16 +26,25 @@ import (
 	"github.com/leat-dev/leat/raftlog"
 )
 
-// soakRounds is how often the server is killed: a few times in a test run, and
-// as LEAT_SOAK_ROUNDS says in a soak.
-func soakRounds(t *testing.T, few int) int {
-	if n, err := strconv.Atoi(os.Getenv("LEAT_SOAK_ROUNDS")); err == nil && n > 0 {
-		return n
+// rounds yields the numbers of rounds: a few in a test run; in a soak (LEAT_SOAK
+// says how long all of it may take) as many as fit into a share of its time, and
+// at most so many.
+func rounds(t *testing.T, few, most int, share float64) iter.Seq[int] {
+	soak, err := time.ParseDuration(os.Getenv("LEAT_SOAK"))
+	end := time.Now().Add(time.Duration(float64(soak) * share))
+	switch {
+	case err == nil:
+		few = most
+	case testing.Short():
+		few = min(few, 3)
 	}
-	if testing.Short() {
-		return 2
+	return func(yield func(int) bool) {
+		for i := 0; i < few && (err != nil || time.Now().Before(end)); i++ {
+			if !yield(i) {
+				return
+			}
+		}
 	}
-	return few
 }
 
 // churn is a server under load, whose triggers come, change and go while it is
@@ -281,7 +290,6 @@ func (c *churn) check() {
 // and again. Each event reaches exactly the triggers of its epoch: so says what
 // was seen from outside, and so says the log, which is read when all is over.
 func TestChurnOverKills(t *testing.T) {
-	rounds := soakRounds(t, 4)
 	c := newChurn(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var work sync.WaitGroup
@@ -296,7 +304,9 @@ func TestChurnOverKills(t *testing.T) {
 			}
 		})
 	}
-	for range rounds {
+	kills := 0
+	for range rounds(t, 4, math.MaxInt, 0.6) {
+		kills++
 		<-time.After(time.Duration(300+rand.IntN(1200)) * time.Millisecond) // in mid-flow, at a point that nobody chose
 		c.s.kill()
 		c.s.start()
@@ -316,8 +326,8 @@ func TestChurnOverKills(t *testing.T) {
 	c.check()
 	c.s.stop()
 	c.checkLog()
-	t.Logf("%d kills, %d events, %d triggers, %d of them through all their life", rounds, len(c.posted), len(c.triggers), c.cycles)
-	if c.cycles < rounds/4 {
+	t.Logf("%d kills, %d events, %d triggers, %d of them through all their life", kills, len(c.posted), len(c.triggers), c.cycles)
+	if c.cycles < kills/4 {
 		t.Error("too little is tested")
 	}
 }

@@ -55,14 +55,11 @@ func (r *received) missing(want map[string]bool) []string {
 }
 
 // TestNothingAcknowledgedIsLostByKill: writers, an unfiltered, a filtered, an
-// ordered and a failing subscriber; the server is killed twenty times. What was
+// ordered and a failing subscriber; the server is killed twenty times, in a soak
+// two hundred. What was
 // answered with 202 reaches each subscriber that it matches, in order per key
 // where that is asked for, and what was applied to the API is there.
 func TestNothingAcknowledgedIsLostByKill(t *testing.T) {
-	rounds := 20
-	if testing.Short() {
-		rounds = 3
-	}
 	ok := func(string) int { return http.StatusOK }
 	all, odd, ordered := subscriber(t, ok), subscriber(t, ok), subscriber(t, ok)
 	var n atomic.Int64
@@ -76,7 +73,9 @@ func TestNothingAcknowledgedIsLostByKill(t *testing.T) {
 	s.apply(killResources(all, odd, ordered, flaky))
 
 	acked := &ledger{ids: map[string]bool{}, byWriter: map[string][]string{}}
-	for round := range rounds {
+	done := 0
+	for round := range rounds(t, 20, 200, 0.3) {
+		done++
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		for w := range 8 {
@@ -93,7 +92,7 @@ func TestNothingAcknowledgedIsLostByKill(t *testing.T) {
 	}
 	odds := maps.Clone(acked.ids)
 	maps.DeleteFunc(odds, func(id string, _ bool) bool { return !isOdd(id) })
-	t.Logf("%d rounds, %d events acknowledged", rounds, len(acked.ids))
+	t.Logf("%d rounds, %d events acknowledged", done, len(acked.ids))
 	for name, c := range map[string]struct {
 		got  *received
 		want map[string]bool
@@ -111,7 +110,7 @@ func TestNothingAcknowledgedIsLostByKill(t *testing.T) {
 			t.Errorf("writer %s's events did not come in order", w)
 		}
 	}
-	for round := range rounds {
+	for round := range done {
 		u := parse(t, trigger("kept-"+fmt.Sprint(round), "", all.URL, ""))[0]
 		if got := s.condition(u, "Ready"); strings.Contains(got, "not found") {
 			t.Errorf("an acknowledged write to the API is gone: %s", got)
