@@ -25,7 +25,7 @@ func (s *Server) control(ctx context.Context, g *generic) (wait func(), err erro
 		return nil, err
 	}
 	collector := garbage.New(garbage.Options{
-		KV: s.o.KV, Catalog: g.catalog, Client: content, Transformers: s.atRest, Logger: s.o.Logger, Workers: s.o.DeleteWorkers,
+		KV: s.o.KV, Catalog: g.catalog, Client: content, Transformer: s.atRest, Logger: s.o.Logger, Workers: s.o.DeleteWorkers,
 	})
 	namespaces := namespace.New(namespace.Options{
 		KV: s.o.KV, Catalog: g.catalog, Namespaces: core.Namespaces(), Content: content, Busy: g.namespaces.busy, Logger: s.o.Logger,

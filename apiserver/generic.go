@@ -224,7 +224,7 @@ func (s *Server) storage(codec runtime.Codec) genericregistry.RESTOptionsGetter 
 	return storage.RESTOptions{
 		KV: s.o.KV, Codec: codec, Prefix: storagePrefix, Clock: s.o.Clock, Cache: !s.o.NoCache,
 		// Many, and watched by hardly anybody.
-		NoCache:      map[schema.GroupResource]bool{{Resource: "events"}: true},
-		Transformers: s.atRest, DeleteWorkers: s.o.DeleteWorkers,
+		NoCache:     map[schema.GroupResource]bool{{Resource: "events"}: true},
+		Transformer: s.atRest, DeleteWorkers: s.o.DeleteWorkers,
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/storage/value"
 	"k8s.io/client-go/rest"
 
@@ -23,7 +22,7 @@ type Server struct {
 	o           Options
 	authority   *authority
 	credentials *credentials
-	atRest      map[schema.GroupResource]value.Transformer
+	atRest      value.Transformer
 	pipe        *pipe
 	tokens      *tokens.Tokens
 	accounts    atomic.Pointer[core.Kinds] // set before the first request
@@ -42,7 +41,7 @@ func New(o Options) (*Server, error) {
 	if err := openKeys(o.KeysDir); err != nil {
 		return nil, fmt.Errorf("apiserver: %w", err)
 	}
-	atRest, err := openTransformers(o.KeysDir)
+	atRest, err := openTransformer(o.KeysDir, o.KV)
 	if err != nil {
 		return nil, fmt.Errorf("apiserver: %w", err)
 	}

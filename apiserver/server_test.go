@@ -20,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 
@@ -147,7 +148,7 @@ func TestKeysAndKubeconfig(t *testing.T) {
 	s := start(t, o)
 	for path, want := range map[string]os.FileMode{
 		o.KeysDir: 0o700, filepath.Join(o.KeysDir, authorityCert): 0o600, filepath.Join(o.KeysDir, authorityKey): 0o600,
-		filepath.Join(o.KeysDir, secretsKey): 0o600, o.Kubeconfig: 0o600,
+		filepath.Join(o.KeysDir, atRestKey): 0o600, o.Kubeconfig: 0o600,
 	} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: %v, %v, want mode %o", path, info.Mode(), err, want)
@@ -172,6 +173,13 @@ func TestSecretsAtRest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	trigger := object(t, triggerManifest)
+	if err := unstructured.SetNestedField(trigger.Object, "http://user:"+planted+"@example.com", "spec", "subscriber", "uri"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.triggers().Create(t.Context(), trigger, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	again := made.DeepCopy()
 	if again, err = s.client().CoreV1().Secrets("default").Update(t.Context(), again, metav1.UpdateOptions{}); err != nil || again.ResourceVersion != made.ResourceVersion {
 		t.Errorf("an update that changes nothing: version %s after %s, %v", again.ResourceVersion, made.ResourceVersion, err)
@@ -194,13 +202,18 @@ func TestSecretsAtRest(t *testing.T) {
 	}
 
 	s.end()
-	if err := os.Remove(filepath.Join(o.KeysDir, secretsKey)); err != nil {
+	if err := os.Remove(filepath.Join(o.KeysDir, atRestKey)); err != nil {
 		t.Fatal(err)
 	}
 	o.Listener = listen(t)
-	s = start(t, o)
-	if _, err := s.client().CoreV1().Secrets("default").Get(t.Context(), "s", metav1.GetOptions{}); err == nil || !strings.Contains(err.Error(), secretsKey) {
-		t.Errorf("a Secret whose key is lost: %v, want an error that names the key's file", err)
+	if _, err := New(o); err == nil || !strings.Contains(err.Error(), atRestKey) {
+		t.Errorf("objects whose key is lost: %v, want an error that names the key's file", err)
+	}
+	if err := os.WriteFile(filepath.Join(o.KeysDir, atRestKey), []byte(strings.Repeat("17", atRestKeySize)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(o); err == nil || !strings.Contains(err.Error(), atRestKey) {
+		t.Errorf("objects with another key: %v, want an error that names the key's file", err)
 	}
 }
 

@@ -24,9 +24,9 @@ type Options struct {
 	KV      *kv.Store
 	Catalog *catalog.Catalog
 	Client  metadata.Interface
-	// Transformers decrypt a resource's values.
-	Transformers map[schema.GroupResource]value.Transformer
-	Logger       *slog.Logger
+	// Transformer decrypts values; nil where they are not encrypted.
+	Transformer value.Transformer
+	Logger      *slog.Logger
 	// Workers look at objects at the same time; 16: their writes share the log's
 	// entries.
 	Workers int
@@ -152,15 +152,10 @@ func (c *Collector) read(ctx context.Context, key string, stored []byte) (*objec
 
 // plain decrypts a stored value.
 func (c *Collector) plain(ctx context.Context, key string, stored []byte) ([]byte, error) {
-	if len(c.o.Transformers) == 0 {
+	if c.o.Transformer == nil {
 		return stored, nil
 	}
-	o, ok := c.o.Catalog.Parse(key)
-	t := c.o.Transformers[o.Resource]
-	if !ok || t == nil {
-		return stored, nil
-	}
-	b, _, err := t.TransformFromStorage(ctx, stored, value.DefaultContext(key))
+	b, _, err := c.o.Transformer.TransformFromStorage(ctx, stored, value.DefaultContext(key))
 	return b, err
 }
 

@@ -38,9 +38,9 @@ type RESTOptions struct {
 	NoCache map[schema.GroupResource]bool
 	// Prefix stands before all keys; "/registry".
 	Prefix string
-	// Transformers encrypt a resource's values at rest.
-	Transformers map[schema.GroupResource]value.Transformer
-	Clock        raftlog.Clock
+	// Transformer encrypts values at rest; nil does not.
+	Transformer value.Transformer
+	Clock       raftlog.Clock
 
 	// See Config.
 	ProgressEvery, FreshWait time.Duration
@@ -68,7 +68,7 @@ func (o RESTOptions) GetRESTOptions(gr schema.GroupResource, _ runtime.Object) (
 	c := storagebackend.NewDefaultConfig(o.Prefix, o.Codec)
 	c.Type = "leat" // nothing looks at it: the decorator makes the storage
 	c.EventsHistoryWindow = o.HistoryWindow
-	c.Transformer = o.Transformers[gr]
+	c.Transformer = o.Transformer
 	group := gr.Group
 	if group == "" {
 		group = "core"

@@ -2,6 +2,7 @@ package system
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -54,6 +55,7 @@ type maker struct {
 	prefix  string
 	maxData int
 	redact  redactor
+	plain   func(ctx context.Context, key string, stored []byte) ([]byte, error)
 }
 
 // write is a write that appears.
@@ -61,12 +63,14 @@ type write struct {
 	resource
 	rev    uint64
 	object object // nil where it is told by reference only
-	event  *event.Event
+	// What is stored, and was before, decrypted.
+	stored, before []byte
+	event          *event.Event
 }
 
 // make makes the event of a write; nil where none is due. An error beside an
 // event says why it tells less than it should.
-func (m *maker) make(e *kv.Event) (*write, error) {
+func (m *maker) make(ctx context.Context, e *kv.Event) (*write, error) {
 	r, ok := parseKey(m.prefix, e.Key)
 	if !ok || r.silent() {
 		return nil, nil //nolint:nilnil // no event is due
@@ -78,11 +82,11 @@ func (m *maker) make(e *kv.Event) (*write, error) {
 		w.event = m.event(e, w, ref, nil)
 		return w, nil
 	}
-	stored := e.Value
-	if e.Deleted {
-		stored = e.Prev // what it was at the end
+	err := m.decrypt(ctx, e, w)
+	var o object
+	if err == nil {
+		o, err = decodeObject(w.stored)
 	}
-	o, err := decodeObject(stored)
 	if err != nil {
 		w.event = m.event(e, w, ref, nil)
 		return w, fmt.Errorf("revision %d, %s: %w; it is told by reference", e.Rev, e.Key, err)
@@ -100,6 +104,25 @@ func (m *maker) make(e *kv.Event) (*write, error) {
 	}
 	w.event = m.event(e, w, ref, data)
 	return w, nil
+}
+
+// decrypt makes a write's values readable.
+func (m *maker) decrypt(ctx context.Context, e *kv.Event, w *write) (err error) {
+	w.stored, w.before = e.Value, e.Prev
+	if m.plain != nil {
+		for _, v := range []*[]byte{&w.stored, &w.before} {
+			if len(*v) == 0 {
+				continue
+			}
+			if *v, err = m.plain(ctx, e.Key, *v); err != nil {
+				return fmt.Errorf("decrypt: %w", err)
+			}
+		}
+	}
+	if e.Deleted {
+		w.stored = w.before // what it was at the end
+	}
+	return nil
 }
 
 // event is the event of a write; without data it is one by reference.

@@ -28,6 +28,9 @@ var _ History = (*kv.Store)(nil)
 // Channel and Source must be set.
 type Options struct {
 	History History
+	// Plain decrypts a value as the history has it; nil where none is encrypted.
+	// Secrets are not decrypted.
+	Plain func(ctx context.Context, key string, stored []byte) ([]byte, error)
 	// Prefix is what the keys of all resources begin with; "/registry/".
 	Prefix string
 	// Channel finds the system broker's log; false where it is not there yet.
@@ -118,7 +121,7 @@ func New(o Options) (*Publisher, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Publisher{o: o, maker: maker{source: o.Source, prefix: o.Prefix, maxData: o.MaxDataBytes, redact: newRedactor()}}, nil
+	return &Publisher{o: o, maker: maker{source: o.Source, prefix: o.Prefix, maxData: o.MaxDataBytes, redact: newRedactor(), plain: o.Plain}}, nil
 }
 
 // errNoLog: there is nothing to append to yet.
@@ -214,7 +217,7 @@ func (p *Publisher) tellGaps(ctx context.Context) error {
 // publish appends the events of a batch of writes, in chunks.
 func (p *Publisher) publish(ctx context.Context, batch []*kv.Event) error {
 	for _, e := range batch {
-		w, err := p.maker.make(e)
+		w, err := p.maker.make(ctx, e)
 		if err != nil {
 			p.o.Logger.Error("a write to the API cannot be shown whole", "error", err)
 		}

@@ -117,7 +117,7 @@ func FuzzMake(f *testing.F) {
 	}
 	m := maker{source: "s", prefix: "/registry/", maxData: 1 << 10, redact: newRedactor()}
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
-		w, _ := m.make(&kv.Event{Rev: 7, Key: key, Value: value})
+		w, _ := m.make(t.Context(), &kv.Event{Rev: 7, Key: key, Value: value})
 		if w == nil {
 			return
 		}

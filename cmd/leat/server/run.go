@@ -92,7 +92,7 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	if err := recorder.start(ctx, api, fail, &stops); err != nil {
 		return err
 	}
-	if err := startSystem(ctx, s, listeners, meta, registry, recorder, m, logger, fail, &stops); err != nil {
+	if err := startSystem(ctx, s, listeners, meta, api, registry, recorder, m, logger, fail, &stops); err != nil {
 		return err
 	}
 	startHTTP(ctx, s, listeners, ingress, m, logger, fail, &stops)

@@ -27,9 +27,9 @@ func systemBroker() apiserver.Permanent {
 }
 
 // startSystem has the writes to the API appear on the system broker.
-func startSystem(ctx context.Context, s settings.Server, l listeners, meta *kv.Store, r *controller.Registry, recorder recorder, m *metrics.Metrics, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) error {
+func startSystem(ctx context.Context, s settings.Server, l listeners, meta *kv.Store, a *apiserver.Server, r *controller.Registry, recorder recorder, m *metrics.Metrics, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) error {
 	p, err := system.New(system.Options{
-		History: meta, Source: l.apiURL(),
+		History: meta, Plain: a.Plain, Source: l.apiURL(),
 		Channel:      func() (channel.Channel, bool) { return r.Broker(system.Namespace, system.Name) },
 		MaxDataBytes: int(s.SystemMaxDataBytes), StatusBurst: s.SystemStatusBurst, StatusInterval: s.SystemStatusInterval,
 		Published: func(id channel.ID, events []*event.Event, revision uint64) {
