@@ -27,6 +27,8 @@ var served = map[string]map[string]string{
 	"eventing.knative.dev/v1": {
 		"brokers": " all,knative,eventing", "brokers/status": " ", "triggers": " all,knative,eventing", "triggers/status": " ",
 	},
+	"eventing.knative.dev/v1beta3": {"eventtypes": " all,knative,eventing", "eventtypes/status": " "},
+	"eventing.knative.dev/v1beta2": {"eventtypes": " all,knative,eventing", "eventtypes/status": " "},
 	"messaging.knative.dev/v1": {
 		"channels": "ch all,knative,messaging", "channels/status": " ",
 		"inmemorychannels": "imc all,knative,messaging", "inmemorychannels/status": " ",

@@ -87,7 +87,7 @@ func TestKubectl(t *testing.T) {
 	k := newKubectl(t, s)
 
 	k.expect(k.run("", "version", "-o", "yaml"), "… gitVersion: v"+KubernetesVersion+"+leat.0.1.0 …")
-	k.expect(k.run("", "api-resources", "--categories=eventing", "-o", "name"), "brokers.eventing.knative.dev\ntriggers.eventing.knative.dev")
+	k.expect(k.run("", "api-resources", "--categories=eventing", "-o", "name"), "brokers.eventing.knative.dev\neventtypes.eventing.knative.dev\ntriggers.eventing.knative.dev")
 	k.expect(k.run("", "get", "nodes"), "NAME STATUS ROLES AGE VERSION\nn1 Ready member AGE* 0.1.0")
 	k.expect(k.run("", "get", "--raw", "/readyz"), "ok")
 

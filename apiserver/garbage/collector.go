@@ -11,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apiserver/pkg/storage/value"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/util/workqueue"
 
@@ -24,9 +23,9 @@ type Options struct {
 	KV      *kv.Store
 	Catalog *catalog.Catalog
 	Client  metadata.Interface
-	// Transformer decrypts values; nil where they are not encrypted.
-	Transformer value.Transformer
-	Logger      *slog.Logger
+	// Plain decrypts a value that is stored under a key.
+	Plain  func(ctx context.Context, key string, stored []byte) ([]byte, error)
+	Logger *slog.Logger
 	// Workers look at objects at the same time; 16: their writes share the log's
 	// entries.
 	Workers int
@@ -142,21 +141,12 @@ func (c *Collector) readAll(ctx context.Context, rev uint64) error {
 
 // read is an object's metadata, where it may concern the collector.
 func (c *Collector) read(ctx context.Context, key string, stored []byte) (*objectMeta, bool) {
-	b, err := c.plain(ctx, key, stored)
+	b, err := c.o.Plain(ctx, key, stored)
 	if err != nil || !concerns(b) {
 		return nil, false // what cannot be read has no owner that is known
 	}
 	m, err := decode(b)
 	return &m, err == nil
-}
-
-// plain decrypts a stored value.
-func (c *Collector) plain(ctx context.Context, key string, stored []byte) ([]byte, error) {
-	if c.o.Transformer == nil {
-		return stored, nil
-	}
-	b, _, err := c.o.Transformer.TransformFromStorage(ctx, stored, value.DefaultContext(key))
-	return b, err
 }
 
 // event takes in one write.
@@ -195,7 +185,7 @@ func (c *Collector) deleted(ctx context.Context, e *kv.Event) {
 	if c.graph.empty() {
 		return
 	}
-	b, err := c.plain(ctx, e.Key, e.Prev)
+	b, err := c.o.Plain(ctx, e.Key, e.Prev)
 	if err != nil {
 		return
 	}

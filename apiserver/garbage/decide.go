@@ -50,7 +50,7 @@ func (c *Collector) get(ctx context.Context, o catalog.Object) (*subject, error)
 		return nil, err
 	}
 	s.rev = stored.ModRev
-	b, err := c.plain(ctx, s.key, stored.Value)
+	b, err := c.o.Plain(ctx, s.key, stored.Value)
 	if err != nil {
 		return nil, err
 	}

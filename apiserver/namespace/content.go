@@ -16,9 +16,13 @@ import (
 	"github.com/leat-dev/leat/apiserver/catalog"
 )
 
-// terminating says whether a stored namespace is being deleted.
-func terminating(value []byte) bool {
-	if !bytes.Contains(value, []byte(`"deletionTimestamp":"`)) {
+// terminating says whether a namespace, as it is stored, is being deleted.
+func (c *Controller) terminating(ctx context.Context, key string, stored []byte) bool {
+	if len(stored) == 0 {
+		return false
+	}
+	value, err := c.o.Plain(ctx, key, stored)
+	if err != nil || !bytes.Contains(value, []byte(`"deletionTimestamp":"`)) {
 		return false
 	}
 	var ns corev1.Namespace
@@ -76,7 +80,7 @@ func (c *Controller) empty(ctx context.Context, ns *corev1.Namespace) (remains, 
 // the finalizers that they wait for. Objects that are being deleted already
 // are not written again.
 func (c *Controller) emptyResource(ctx context.Context, ns *corev1.Namespace, r catalog.Resource, waiting map[string]int) (int, error) {
-	n, fresh, _, err := c.count(ns.Name, r)
+	n, fresh, _, err := c.count(ctx, ns.Name, r)
 	if err != nil || n == 0 {
 		return n, err
 	}
@@ -88,7 +92,7 @@ func (c *Controller) emptyResource(ctx context.Context, ns *corev1.Namespace, r 
 			err = nil // the kind is gone: so are its objects, soon
 		}
 	}
-	n, _, finalizers, countErr := c.count(ns.Name, r)
+	n, _, finalizers, countErr := c.count(ctx, ns.Name, r)
 	for f, k := range finalizers {
 		waiting[f] += k
 	}
@@ -100,7 +104,7 @@ const page = 500
 
 // count says how many objects of a resource a namespace holds, how many of
 // them nobody has begun to delete, and what the others wait for.
-func (c *Controller) count(namespace string, r catalog.Resource) (n, fresh int, finalizers map[string]int, err error) {
+func (c *Controller) count(ctx context.Context, namespace string, r catalog.Resource) (n, fresh int, finalizers map[string]int, err error) {
 	prefix := c.o.Catalog.Key(catalog.Object{Resource: r.GroupResource(), Namespace: namespace})
 	finalizers = map[string]int{}
 	for start := prefix; ; {
@@ -113,8 +117,9 @@ func (c *Controller) count(namespace string, r catalog.Resource) (n, fresh int, 
 			var m struct {
 				Metadata metav1.ObjectMeta `json:"metadata"`
 			}
-			// What cannot be read, or is encrypted, may be fresh.
-			if !bytes.Contains(o.Value, []byte(`"deletionTimestamp":"`)) || json.Unmarshal(o.Value, &m) != nil || m.Metadata.DeletionTimestamp == nil {
+			// What cannot be read may be fresh.
+			b, err := c.o.Plain(ctx, o.Key, o.Value)
+			if err != nil || !bytes.Contains(b, []byte(`"deletionTimestamp":"`)) || json.Unmarshal(b, &m) != nil || m.Metadata.DeletionTimestamp == nil {
 				fresh++
 				continue
 			}

@@ -29,8 +29,10 @@ import (
 
 // Options configure a Controller. All but Workers and the delays must be set.
 type Options struct {
-	KV         *kv.Store
-	Catalog    *catalog.Catalog
+	KV      *kv.Store
+	Catalog *catalog.Catalog
+	// Plain decrypts a value that is stored under a key.
+	Plain      func(ctx context.Context, key string, stored []byte) ([]byte, error)
 	Namespaces clientcorev1.NamespaceInterface
 	Content    metadata.Interface
 	// Busy says whether an object may still be on its way into a namespace
@@ -109,7 +111,9 @@ func (c *Controller) follow(ctx context.Context) error {
 		return fmt.Errorf("read %s: %w", prefix, err)
 	}
 	for _, ns := range all.KVs {
-		c.seen(strings.TrimPrefix(ns.Key, prefix), ns.Value)
+		if c.terminating(ctx, ns.Key, ns.Value) {
+			c.seen(strings.TrimPrefix(ns.Key, prefix))
+		}
 	}
 	for {
 		batch, err := watch.Next(ctx)
@@ -118,7 +122,7 @@ func (c *Controller) follow(ctx context.Context) error {
 		}
 		for _, e := range batch.Events {
 			if name, ok := strings.CutPrefix(e.Key, prefix); ok {
-				c.written(name, e)
+				c.written(ctx, name, e)
 				continue
 			}
 			c.writtenIn(e.Key)
@@ -127,10 +131,7 @@ func (c *Controller) follow(ctx context.Context) error {
 }
 
 // seen begins the end of a namespace that is Terminating.
-func (c *Controller) seen(name string, value []byte) {
-	if !terminating(value) {
-		return
-	}
+func (c *Controller) seen(name string) {
 	c.mu.Lock()
 	c.ending[name] = true
 	c.mu.Unlock()
@@ -138,14 +139,14 @@ func (c *Controller) seen(name string, value []byte) {
 }
 
 // written takes in a write of a namespace. Those of its conditions are our own.
-func (c *Controller) written(name string, e *kv.Event) {
+func (c *Controller) written(ctx context.Context, name string, e *kv.Event) {
 	switch {
 	case e.Deleted:
 		c.mu.Lock()
 		delete(c.ending, name)
 		c.mu.Unlock()
-	case !terminating(e.Prev):
-		c.seen(name, e.Value)
+	case !c.terminating(ctx, e.Key, e.Prev) && c.terminating(ctx, e.Key, e.Value):
+		c.seen(name)
 	}
 }
 
