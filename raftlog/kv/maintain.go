@@ -21,7 +21,7 @@ func (s *Store) maintain(ctx context.Context, p Proposer, begun time.Time) {
 	clock := s.o.Clock
 	compact := begun.Add(s.o.CompactEvery)
 	var lastExpiry time.Time
-	for {
+	for ctx.Err() == nil {
 		now := clock.Now()
 		next := compact
 		if s.longHistory() || !now.Before(compact) {
@@ -48,11 +48,15 @@ func (s *Store) maintain(ctx context.Context, p Proposer, begun time.Time) {
 		s.mu.Lock()
 		s.armed = next.UnixMicro()
 		s.mu.Unlock()
+		timer := clock.After(max(next.Sub(now), time.Millisecond))
+		if !clock.Now().Before(next) {
+			continue // the clock was moved on since now, and the timer does not know
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.kick:
-		case <-clock.After(max(next.Sub(now), time.Millisecond)):
+		case <-timer:
 		}
 	}
 }
