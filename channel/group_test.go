@@ -56,6 +56,7 @@ type fakeGroup struct {
 	refuse   func(class raftlog.Class, cmd []byte) error
 	damage   map[uint64]error
 	reads    int
+	onRead   func() // called before an entry is read
 }
 
 func newFakeGroup(clock *fakeClock) *fakeGroup {
@@ -100,6 +101,9 @@ func (g *fakeGroup) apply(e *raftlog.Entry) []any {
 }
 
 func (g *fakeGroup) ReadEntry(index uint64) (*raftlog.Entry, error) {
+	if g.onRead != nil {
+		g.onRead()
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.reads++

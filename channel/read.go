@@ -76,6 +76,9 @@ func (p *raftPartition) Read(ctx context.Context, offset uint64, limit, maxBytes
 			next, err = p.readDisk(&b, offset)
 		}
 		if err != nil {
+			if p.floor.Load() > offset {
+				continue // retention has passed it meanwhile, and dropped what was to be read
+			}
 			return b.events, b.or(err)
 		}
 		offset = next

@@ -201,6 +201,23 @@ func TestFloorAndAStartInThePast(t *testing.T) {
 	})
 }
 
+// TestRetentionBesideAReader: what retention drops while it is being read is
+// expired, not unreadable.
+func TestRetentionBesideAReader(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.TailBytes = 1 })
+	ch := w.channel("a", 1)
+	p := ch.Partitions()[0]
+	w.fill(ch, 40)
+	w.group.takeSnapshot(t)
+	w.clock.advance(8 * 24 * time.Hour)
+	w.fill(ch, 1)
+	w.group.onRead = sync.OnceFunc(w.retain)
+	if _, err := p.Read(w.ctx, 0, 1, 1<<20); !errors.Is(err, ErrExpired) {
+		t.Errorf("read of what is dropped meanwhile: %v", err)
+	}
+	w.equal("floor", w.floor(p), 40)
+}
+
 // TestFloorKeepsWhatCameSince: a subscription's lowest open event is stored; more
 // came as the scan went on, which need not be. When a floor passes the former,
 // the latter are still to be delivered.
