@@ -58,7 +58,8 @@ type Options struct {
 	// DeliveryTimeout bounds an attempt where the delivery says nothing; 0
 	// leaves it to the dispatcher.
 	DeliveryTimeout time.Duration
-	// Workers reconcile at once (4).
+	// Workers reconcile at once (32): a status waits for the disk, and those that
+	// wait together share a write of it.
 	Workers int
 	// Debounce is how long a change of a set of subscriptions waits for others
 	// (5 ms); when sets are large, for as long as a few comparisons take, but
@@ -93,7 +94,7 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	def(&o.Workers, 4)
+	def(&o.Workers, 32)
 	def(&o.Debounce, 5*time.Millisecond)
 	def(&o.MaxDebounce, 250*time.Millisecond)
 	def(&o.Settle, 500*time.Millisecond)
