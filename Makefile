@@ -12,10 +12,10 @@ GOLANGCI := v2.15.0
 SOAK ?= 1h
 SOAKED := TestEngine|TestDatabaseOverCrashes|TestNothingAcknowledgedIsLostByKill|TestChurnOverKills|TestOverload|TestHostilePeers
 
-.PHONY: build test soak race demo bench mutants lint fmt docs fuzz clean
+.PHONY: build test soak race demo bench mutants lint fmt docs clean
 
 build: ## the binary, in bin/leat
-	$(GO) build -o $(BIN) ./cmd/leat
+	$(GO) build -ldflags="-s -w" -o $(BIN) ./cmd/leat
 
 test: build ## everything that must pass
 	test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "run make fmt"; exit 1; }

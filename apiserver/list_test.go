@@ -197,14 +197,15 @@ func TestDelete(t *testing.T) {
 	if err := triggers.Delete(t.Context(), "none", metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("nothing: %v", err)
 	}
-	// Nobody collects garbage: an object must not wait for who would.
+	// The collector ends it once it has seen that there are no dependents.
 	foreground := metav1.DeletePropagationForeground
 	if err := triggers.Delete(t.Context(), "t1", metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}, PropagationPolicy: &foreground}); err != nil {
 		t.Error(err)
 	}
-	if _, err := triggers.Get(t.Context(), "t1", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
-		t.Errorf("a Trigger deleted in the foreground: %v", err)
-	}
+	eventually(t, "the Trigger deleted in the foreground is gone", func() bool {
+		_, err := triggers.Get(t.Context(), "t1", metav1.GetOptions{})
+		return apierrors.IsNotFound(err)
+	})
 
 	held := object(t, triggerManifest)
 	held.SetFinalizers([]string{"example.com/held"})
