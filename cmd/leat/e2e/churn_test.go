@@ -20,6 +20,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/dynamic"
 
 	"github.com/leat-dev/leat/api/event"
 	"github.com/leat-dev/leat/channel"
@@ -75,7 +76,6 @@ type churned struct {
 	first, second         string // the types that it asks for, one after the other
 	created, ready        int64  // before it was created, and after it was seen ready
 	updated, readyAgain   int64
-	removed               int64
 	wantFirst, wantSecond []string // what it has to get, in its first and second form
 }
 
@@ -164,7 +164,7 @@ func (c *churn) persist(ctx context.Context, what string, do func() error) bool 
 // another filter, seen ready again, and deleted once it has all that it must get.
 func (c *churn) cycle(ctx context.Context, name string) {
 	client := c.s.client()
-	t := &churned{name: name, first: kinds[rand.IntN(4)], second: kinds[rand.IntN(4)], updated: math.MaxInt64, removed: math.MaxInt64}
+	t := &churned{name: name, first: kinds[rand.IntN(4)], second: kinds[rand.IntN(4)], updated: math.MaxInt64}
 	api := resource(client, parse(c, c.trigger("churn", name, t.first))[0])
 	apply := func(kind string) error {
 		u := parse(c, c.trigger("churn", name, kind))[0]
@@ -208,7 +208,11 @@ func (c *churn) cycle(ctx context.Context, name string) {
 	if !c.persist(ctx, "deliveries to "+name, func() error { return c.missing(name, slices.Concat(t.wantFirst, t.wantSecond)) }) {
 		return
 	}
-	t.removed = removing
+	c.remove(ctx, api, name)
+}
+
+// remove deletes a trigger, which stays deleted.
+func (c *churn) remove(ctx context.Context, api dynamic.ResourceInterface, name string) {
 	c.persist(ctx, "delete "+name, func() error {
 		err := api.Delete(ctx, name, metav1.DeleteOptions{})
 		if apierrors.IsNotFound(err) { // the answer before was lost
