@@ -2,6 +2,7 @@ package garbage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -64,6 +65,9 @@ func (c *Collector) get(ctx context.Context, o catalog.Object) (*subject, error)
 	return s, nil
 }
 
+// errBehind: the object was written after all that the graph has taken in.
+var errBehind = errors.New("the graph is not complete yet")
+
 // look does for an object what is to be done now.
 func (c *Collector) look(ctx context.Context, key string) error {
 	o, ok := c.o.Catalog.Parse(key)
@@ -75,7 +79,7 @@ func (c *Collector) look(ctx context.Context, key string) error {
 		return err
 	}
 	if c.graph.behind(s.rev) {
-		return nil // this write is still to be taken in, and the object looked at then
+		return errBehind // to take it in brings the object back only where it changes the owners
 	}
 	switch {
 	case s.orphans():
