@@ -23,7 +23,7 @@ func (c *Controller) reconcileEventType(ctx context.Context, k key) error {
 		return nil
 	}
 	t := was.DeepCopy()
-	r := c.resolver(t.Namespace)
+	r := c.resolver(k)
 	var conds status.Conditions
 	missing := (*status.Problem)(nil)
 	if ref := t.Spec.Reference; ref == nil {
@@ -32,7 +32,7 @@ func (c *Controller) reconcileEventType(ctx context.Context, k key) error {
 		missing = r.exists(ctx, ref)
 		conds.Check(v1beta3.ReferenceExists, missing)
 	}
-	c.refs.set(k, r.refs)
+	r.done()
 	if missing != nil && missing.Reason == reasonNotFound && t.Labels[v1beta3.RecordedLabel] == "true" {
 		return c.forget(ctx, t)
 	}
@@ -54,7 +54,7 @@ func (c *Controller) forget(ctx context.Context, t *v1beta3.EventType) error {
 // exists says what keeps an object from being there.
 func (r *resolver) exists(ctx context.Context, ref *duckv1.KReference) *status.Problem {
 	o := r.name(ref)
-	r.refs[o] = true
+	r.refer(o)
 	if !o.watched() {
 		return r.c.foreign.look(ctx, o, ref.APIVersion).problem
 	}

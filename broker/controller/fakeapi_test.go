@@ -37,6 +37,7 @@ type fakeAPI struct {
 	changed  chan struct{} // closed at the next change
 	statuses []string      // of which objects the status was written
 	fail     func(status *unstructured.Unstructured) error
+	got      func(name string) // called after an object was looked up
 }
 
 func newFakeAPI() *fakeAPI {
@@ -161,6 +162,9 @@ func (r *fakeResource) List(context.Context, metav1.ListOptions) (*unstructured.
 }
 
 func (r *fakeResource) Get(_ context.Context, name string, _ metav1.GetOptions, _ ...string) (*unstructured.Unstructured, error) {
+	if r.api.got != nil {
+		defer r.api.got(name)
+	}
 	r.api.mu.Lock()
 	defer r.api.mu.Unlock()
 	for o, u := range r.api.objects {

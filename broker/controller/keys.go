@@ -95,17 +95,28 @@ func (t *tracker) set(k key, refs map[object]bool) {
 			}
 		}
 	}
+	delete(t.of, k)
 	for o := range refs {
-		if t.by[o] == nil {
-			t.by[o] = map[key]bool{}
-		}
-		t.by[o][k] = true
+		t.note(k, o)
 	}
-	if len(refs) == 0 {
-		delete(t.of, k)
-		return
+}
+
+// add notes that k refers to o, beside what it is known to refer to.
+func (t *tracker) add(k key, o object) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.note(k, o)
+}
+
+func (t *tracker) note(k key, o object) {
+	if t.by[o] == nil {
+		t.by[o] = map[key]bool{}
 	}
-	t.of[k] = refs
+	t.by[o][k] = true
+	if t.of[k] == nil {
+		t.of[k] = map[object]bool{}
+	}
+	t.of[k][o] = true
 }
 
 // dependents are those that refer to an object.

@@ -179,9 +179,9 @@ func (c *Controller) reconcileLog(ctx context.Context, k key) error {
 		return nil
 	}
 	unavailable, err := c.ensure(ctx, k)
-	r := c.resolver(k.namespace)
+	r := c.resolver(k)
 	sink, sinkProblem := r.deadLetterSink(ctx, o.delivery)
-	c.refs.set(k, r.refs)
+	r.done()
 	if c.given.changed(k, o.delivery) {
 		c.enqueueDependents(k.object())
 	}

@@ -19,14 +19,24 @@ import (
 
 // resolver resolves the destinations of one object, and notes what it refers to.
 type resolver struct {
-	c         *Controller
-	namespace string
-	refs      map[object]bool
+	c    *Controller
+	of   key
+	refs map[object]bool
 }
 
-func (c *Controller) resolver(namespace string) *resolver {
-	return &resolver{c: c, namespace: namespace, refs: map[object]bool{}}
+func (c *Controller) resolver(of key) *resolver {
+	return &resolver{c: c, of: of, refs: map[object]bool{}}
 }
+
+// refer notes a reference. That has to be done before what it names is looked
+// at: what changes after the look has the object reconciled again.
+func (r *resolver) refer(o object) {
+	r.refs[o] = true
+	r.c.refs.add(r.of, o)
+}
+
+// done ends the watch for what the object refers to no more.
+func (r *resolver) done() { r.c.refs.set(r.of, r.refs) }
 
 // destination is the URL of a destination.
 func (r *resolver) destination(ctx context.Context, d *duckv1.Destination) (string, *status.Problem) {
@@ -61,7 +71,7 @@ func (r *resolver) name(ref *duckv1.KReference) object {
 		}
 	}
 	if o.namespace == "" {
-		o.namespace = r.namespace
+		o.namespace = r.of.namespace
 	}
 	return o
 }
@@ -69,7 +79,7 @@ func (r *resolver) name(ref *duckv1.KReference) object {
 // address is the URL of an object.
 func (r *resolver) address(ctx context.Context, ref *duckv1.KReference) (string, *status.Problem) {
 	o := r.name(ref)
-	r.refs[o] = true
+	r.refer(o)
 	if !o.watched() {
 		return r.c.foreign.address(ctx, o, ref)
 	}

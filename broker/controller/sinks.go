@@ -37,9 +37,9 @@ func (c *Controller) Sinks(kind string, changed func(namespace, name string)) *S
 // Resolve says where a destination of an object is. What it refers to is
 // watched until the object is forgotten, or resolved with another destination.
 func (s *Sinks) Resolve(ctx context.Context, namespace, name string, d *duckv1.Destination) (Sink, *status.Problem) {
-	r := s.c.resolver(namespace)
+	r := s.c.resolver(key{s.kind, namespace, name})
 	address, problem := r.destination(ctx, d)
-	s.c.refs.set(key{s.kind, namespace, name}, r.refs)
+	r.done()
 	if problem != nil {
 		return Sink{}, problem
 	}

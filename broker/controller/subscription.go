@@ -19,9 +19,9 @@ func (c *Controller) reconcileSubscription(ctx context.Context, k key) error {
 		return nil
 	}
 	s := was.DeepCopy()
-	r := c.resolver(s.Namespace)
+	r := c.resolver(k)
 	of := channelKey(s)
-	r.refs[of.object()] = true
+	r.refer(of.object())
 	owner, exists := c.owner(of)
 	var inherited *duckv1.DeliverySpec
 	if exists {
@@ -29,7 +29,7 @@ func (c *Controller) reconcileSubscription(ctx context.Context, k key) error {
 	}
 	delivery := merge(s.Spec.Delivery, inherited)
 	to, unresolved := c.subscriptionAddresses(ctx, r, s, delivery)
-	c.refs.set(k, r.refs)
+	r.done()
 
 	progress := c.sets.progress(k, of, string(s.UID))
 	settings, _ := annotations.ParseDelivery(s.Annotations, c.o.Limits)

@@ -27,10 +27,10 @@ func (c *Controller) reconcileTrigger(ctx context.Context, k key) error {
 		return nil
 	}
 	t := was.DeepCopy()
-	r := c.resolver(t.Namespace)
+	r := c.resolver(k)
 	namespace, name := t.BrokerKey()
 	of := key{kindBroker, namespace, name}
-	r.refs[of.object()] = true
+	r.refer(of.object())
 	broker, exists := c.owner(of)
 	var inherited *duckv1.DeliverySpec
 	if exists {
@@ -41,7 +41,7 @@ func (c *Controller) reconcileTrigger(ctx context.Context, k key) error {
 	subscriber, unresolved := r.destination(ctx, &t.Spec.Subscriber)
 	sink, sinkProblem := r.deadLetterSink(ctx, delivery)
 	dependency := r.dependency(ctx, t)
-	c.refs.set(k, r.refs)
+	r.done()
 
 	progress := c.sets.progress(k, of, string(t.UID))
 	settings, _ := annotations.ParseDelivery(t.Annotations, c.o.Limits)
@@ -123,6 +123,6 @@ func (r *resolver) dependency(ctx context.Context, t *eventingv1.Trigger) *statu
 		return nil
 	}
 	o := r.name(ref)
-	r.refs[o] = true
+	r.refer(o)
 	return r.c.foreign.ready(ctx, o, ref.APIVersion).Of("dependency")
 }
