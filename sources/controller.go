@@ -61,7 +61,8 @@ type Options struct {
 
 	// Delivery is how events are delivered to sinks that are not logs here.
 	Delivery dispatcher.Policy
-	// AppendTimeout bounds one attempt to append (30 s).
+	// AppendTimeout bounds one attempt to append, which the end of an adapter
+	// waits for (30 s).
 	AppendTimeout time.Duration
 	// Workers reconcile at once (4).
 	Workers int

@@ -252,6 +252,21 @@ func TestPositionMovesWithTheSink(t *testing.T) {
 	})
 }
 
+// TestSinkChangesWhileAnEventIsOnItsWay: what is on its way into one log is
+// not handed over into another.
+func TestSinkChangesWhileAnEventIsOnItsWay(t *testing.T) {
+	in(t, func(w *world) {
+		w.apply("a")
+		w.log.channels["a"].slow = 5 * time.Second
+		w.send("x")
+		w.apply("b")
+		time.Sleep(10 * time.Second)
+		w.send("x")
+		w.expectNotes("c begins after 0", "c ends", "c begins after 1")
+		w.expect("log", w.log.show(), "Broker a: 1\nBroker b: 2")
+	})
+}
+
 // TestSinkElsewhere: by a log of its own, which goes with the object.
 func TestSinkElsewhere(t *testing.T) {
 	in(t, func(w *world) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	duckv1 "github.com/leat-dev/leat/api/duck/v1"
 	"github.com/leat-dev/leat/api/event"
@@ -87,11 +88,27 @@ type fakeChannel struct {
 	positions map[string]uint64
 	subs      []channel.Subscription
 	refuse    error
+	slow      time.Duration // an append is answered so long after it is on its way
 }
 
 func (c *fakeChannel) ID() channel.ID { return c.id }
 
-func (c *fakeChannel) AppendFrom(_ context.Context, producer string, sequence uint64, events []*event.Event) error {
+func (c *fakeChannel) AppendFrom(ctx context.Context, producer string, sequence uint64, events []*event.Event) error {
+	if c.slow == 0 {
+		return c.append(producer, sequence, events)
+	}
+	// What is on its way is applied, also where nobody waits for it any more.
+	answer := make(chan error, 1)
+	time.AfterFunc(c.slow, func() { answer <- c.append(producer, sequence, events) })
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (c *fakeChannel) append(producer string, sequence uint64, events []*event.Event) error {
 	c.log.mu.Lock()
 	defer c.log.mu.Unlock()
 	if c.refuse != nil {

@@ -85,8 +85,11 @@ func (o *output) Hand(ctx context.Context, sequence uint64, e *event.Event) erro
 	}
 }
 
+// append is one attempt. What is on its way is waited for, also by an adapter
+// that is being stopped: the next one may hand over to another log, and has to
+// know whether this one has the event.
 func (o *output) append(ctx context.Context, sequence uint64, e *event.Event) error {
-	ctx, cancel := context.WithTimeout(ctx, o.o.AppendTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.o.AppendTimeout)
 	defer cancel()
 	return o.producers.AppendFrom(ctx, o.producer, sequence, []*event.Event{e})
 }
