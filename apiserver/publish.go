@@ -47,14 +47,17 @@ var (
 const PublishAudience = "leat-ingress"
 
 // AuthorizePublish says whether the holder of a ServiceAccount's token may send
-// events to the brokers and channels of a namespace.
+// events to the brokers and channels of a namespace. Any other error than the
+// two above says that this could not be found out now.
 func (s *Server) AuthorizePublish(ctx context.Context, token, namespace string) error {
 	ctx = authenticator.WithAudiences(ctx, authenticator.Audiences{tokens.Audience, PublishAudience})
 	resp, ok, err := s.tokens.AuthenticateToken(ctx, token)
-	if err != nil {
+	switch {
+	case errors.Is(err, tokens.ErrUnchecked):
+		return err
+	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnauthenticated, err)
-	}
-	if !ok {
+	case !ok:
 		return fmt.Errorf("%w: this is no token of a ServiceAccount; kubectl create token makes one", ErrUnauthenticated)
 	}
 	decision, _, err := rulebook{}.Authorize(ctx, authorizer.AttributesRecord{

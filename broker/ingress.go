@@ -28,7 +28,8 @@ type Resolver interface {
 }
 
 // Authenticator decides who may send. Its errors are ErrUnauthenticated or
-// ErrForbidden, wrapped with a reason that the sender may see.
+// ErrForbidden, wrapped with a reason that the sender may see; any other says
+// that it cannot decide now, and has the sender try again.
 type Authenticator interface {
 	// Authorize is given the Authorization header, as it came, and the
 	// namespace of the path, also where the path names nothing. Only who sends

@@ -130,6 +130,10 @@ func validate(spec *authenticationv1.TokenRequestSpec) field.ErrorList {
 	return errs
 }
 
+// ErrUnchecked says that it could not be found out whether a token is good:
+// another time it may be.
+var ErrUnchecked = errors.New("the token could not be checked")
+
 // AuthenticateToken implements authenticator.Token: what is no token of ours is
 // left to others, without an error.
 func (t *Tokens) AuthenticateToken(ctx context.Context, token string) (*authenticator.Response, bool, error) {
@@ -182,7 +186,7 @@ func (t *Tokens) check(ctx context.Context, c *claims, audiences []string) (user
 	case apierrors.IsNotFound(err):
 		return nil, fmt.Errorf("the ServiceAccount %s/%s of the token has been deleted", namespace, name)
 	case err != nil:
-		return nil, fmt.Errorf("read ServiceAccount %s/%s: %w", namespace, name, err)
+		return nil, fmt.Errorf("%w: read ServiceAccount %s/%s: %w", ErrUnchecked, namespace, name, err)
 	case string(account.UID) != uid:
 		return nil, fmt.Errorf("the token is of an earlier ServiceAccount %s/%s: ask for another", namespace, name)
 	case account.DeletionTimestamp != nil:

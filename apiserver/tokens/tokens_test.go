@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -121,6 +122,18 @@ func TestTokenGoesWithItsAccount(t *testing.T) {
 	b.is(token, "has been deleted")
 	b.account("n", "a", "uid-2")
 	b.is(token, "an earlier ServiceAccount")
+}
+
+// TestAccountThatCannotBeRead: nothing is wrong with the token.
+func TestAccountThatCannotBeRead(t *testing.T) {
+	b := newBench(t)
+	token := b.mustIssue(authenticationv1.TokenRequestSpec{})
+	b.o.Accounts = func(context.Context, string, string) (*corev1.ServiceAccount, error) {
+		return nil, errors.New("no leader")
+	}
+	if _, ok, err := b.AuthenticateToken(t.Context(), token); ok || !errors.Is(err, ErrUnchecked) {
+		t.Errorf("%v, %v", ok, err)
+	}
 }
 
 func TestTokenIsForItsAudience(t *testing.T) {

@@ -38,15 +38,16 @@ func (p *publishers) Authorize(ctx context.Context, authorization, namespace str
 	}
 	api := p.api.Load()
 	if api == nil {
-		return fmt.Errorf("%w: the server is starting", broker.ErrUnauthenticated)
+		return errors.New("the server is starting")
 	}
 	switch err := api.AuthorizePublish(ctx, token, namespace); {
 	case errors.Is(err, apiserver.ErrForbidden):
 		return fmt.Errorf("%w: %w", broker.ErrForbidden, err)
-	case err != nil:
+	case errors.Is(err, apiserver.ErrUnauthenticated):
 		return fmt.Errorf("%w: %w", broker.ErrUnauthenticated, err)
+	default:
+		return err
 	}
-	return nil
 }
 
 // bearer is the token of an Authorization header.
