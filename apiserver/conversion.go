@@ -3,6 +3,7 @@ package apiserver
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -58,8 +59,11 @@ func (c conversions) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("conversion: %w", err)
 	}
 	var review apiextensionsv1.ConversionReview
-	if err := json.Unmarshal(b, &review); err != nil || review.Request == nil {
+	if err := json.Unmarshal(b, &review); err != nil {
 		return nil, fmt.Errorf("conversion: the request is no review: %w", err)
+	}
+	if review.Request == nil {
+		return nil, errors.New("conversion: the review asks for nothing")
 	}
 	review.Response = c.answer(review.Request)
 	review.Request = nil

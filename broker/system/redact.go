@@ -58,10 +58,11 @@ func (r redactor) value(v any) any {
 func (r redactor) fields(m map[string]any) {
 	for name, v := range m {
 		s, isText := v.(string)
+		_, isNumber := v.(json.Number)
 		switch {
 		case isText && name == lastApplied:
 			m[name] = r.document(s)
-		case s != "" && isCredential(name):
+		case (s != "" || isNumber) && isCredential(name):
 			m[name] = redacted
 		default:
 			m[name] = r.value(v)
@@ -129,7 +130,7 @@ func credentials() []string {
 }
 
 // isCredential says whether a field of this name holds a credential when it
-// holds a text.
+// holds a text or a number.
 func isCredential(name string) bool {
 	plain := strings.Map(func(c rune) rune {
 		switch c {

@@ -10,7 +10,10 @@ import (
 	"github.com/leat-dev/leat/raftlog/kv"
 )
 
-const word = "hunter2-hunter2"
+const (
+	word   = "hunter2-hunter2"
+	number = "1234567890123"
+)
 
 // TestSecretsNeverAppear: what a credential looks like, wherever it stands.
 func TestSecretsNeverAppear(t *testing.T) {
@@ -46,6 +49,7 @@ func TestSecretsNeverAppear(t *testing.T) {
 		`"metadata":{"name":"x","annotations":{"kubectl.kubernetes.io/last-applied-configuration":"no JSON, ` + word + `"}}`,
 		`"data":{"config.json":"{\"auth\":{\"password\":\"` + word + `\"}}"}`,
 		`"spec":{"template":` + secret + `}`,
+		`"spec":{"password":` + number + `,"note":"{\"pwd\":` + number + `}"}`,
 		`"status":{"conditions":[{"message":"dial https://u:` + word + `@h/: refused"}]}`,
 	} {
 		put(fmt.Sprintf("core/configmaps/default/c%d", i), `{"apiVersion":"v1","kind":"ConfigMap",`+content+`}`)
@@ -55,7 +59,7 @@ func TestSecretsNeverAppear(t *testing.T) {
 	events := w.published(n)
 	for _, e := range events {
 		all := fmt.Sprintf("%+v %s", e, e.Data)
-		if strings.Contains(all, word) || strings.Contains(all, base64.StdEncoding.EncodeToString([]byte(word))) {
+		if strings.Contains(all, word) || strings.Contains(all, number) || strings.Contains(all, base64.StdEncoding.EncodeToString([]byte(word))) {
 			t.Errorf("a credential in the clear: %s", e.Data)
 		}
 	}
