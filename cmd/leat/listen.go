@@ -24,6 +24,7 @@ func listenCommand() *cobra.Command {
 		l       client.Listener
 		to      string
 		noReply bool
+		replies eventFlags
 		output  *choice
 	)
 	c := &cobra.Command{
@@ -60,6 +61,9 @@ Several requests are out at once: --concurrency 1 keeps the order.`,
 			if !noReply {
 				l.ReplyTo = url
 			}
+			if l.Broker, err = replies.client(cl, l.Concurrency); err != nil {
+				return err
+			}
 			l.Namespace = cl.Namespace
 			return listen(c, cl, args[0], q, l, output.value)
 		},
@@ -75,6 +79,7 @@ Several requests are out at once: --concurrency 1 keeps the order.`,
 	f.IntVar(&l.Retries, "retry", 0, "attempts after the first, where a trigger would make some")
 	f.DurationVar(&l.Delay, "retry-delay", 200*time.Millisecond, "wait before the second attempt; it doubles each time")
 	f.BoolVar(&noReply, "no-reply", false, "do not send the program's answers to the broker")
+	replies.declare(f)
 	output = outputFlag(c)
 	c.ValidArgsFunction = completeNames(&flags, brokers)
 	return c

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/mattn/go-isatty"
@@ -27,8 +26,7 @@ func sendCommand() *cobra.Command {
 		data, file string
 		events     string
 		count      int
-		ca         string
-		tokenFile  string
+		to         eventFlags
 	)
 	c := &cobra.Command{
 		Use:   "send BROKER",
@@ -67,16 +65,11 @@ prints has its event in the member "event".`,
 			if err != nil {
 				return err
 			}
-			transport, err := cl.EventTransport(ca)
+			sender, err := to.client(cl, p.Concurrency)
 			if err != nil {
 				return err
 			}
-			token, err := readToken(tokenFile)
-			if err != nil {
-				return err
-			}
-			transport.MaxIdleConnsPerHost = p.Concurrency
-			return send(c.Context(), c.ErrOrStderr(), client.WithToken(transport, token), url, source, count, p)
+			return send(c.Context(), c.ErrOrStderr(), sender, url, source, count, p)
 		},
 	}
 	f := c.Flags()
@@ -94,8 +87,7 @@ prints has its event in the member "event".`,
 	f.Float64Var(&p.Rate, "rate", 0, "events a second (default: as fast as they are taken)")
 	f.IntVar(&p.Batch, "batch", 1, "events in one request")
 	f.IntVar(&p.Concurrency, "concurrency", 1, "requests at once")
-	f.StringVar(&tokenFile, "token-file", "", "file that holds the token of a ServiceAccount, where the server asks for one (default: the variable LEAT_TOKEN)")
-	f.StringVar(&ca, "ca", "", "certificate authorities of the broker's address, beside the system's and the kubeconfig's, as a PEM file")
+	to.declare(f)
 	c.ValidArgsFunction = completeNames(&flags, brokers)
 	return c
 }
@@ -166,7 +158,7 @@ func readData(c *cobra.Command, data, file string) ([]byte, error) {
 }
 
 // send sends count events, -1 where it is not known how many.
-func send(ctx context.Context, out io.Writer, transport http.RoundTripper, url string, source client.Source, count int, p client.Plan) error {
+func send(ctx context.Context, out io.Writer, sender *http.Client, url string, source client.Source, count int, p client.Plan) error {
 	p.Progress = func(int) {}
 	if count != 1 && isTerminal(out) {
 		bar := progressbar.NewOptions(count, progressbar.OptionSetWriter(out), progressbar.OptionShowIts(),
@@ -174,7 +166,7 @@ func send(ctx context.Context, out io.Writer, transport http.RoundTripper, url s
 		p.Progress = func(n int) { _ = bar.Set(n) } // what cannot be drawn does not matter
 	}
 	start := time.Now()
-	n, err := client.Send(ctx, &http.Client{Transport: transport, CheckRedirect: noRedirect}, url, source, p)
+	n, err := client.Send(ctx, sender, url, source, p)
 	if certificate := (*tls.CertificateVerificationError)(nil); errors.As(err, &certificate) {
 		err = fmt.Errorf("%w\nIs it signed by an authority of your own? Name that with --ca FILE", err)
 	}
@@ -189,21 +181,6 @@ func send(ctx context.Context, out io.Writer, transport http.RoundTripper, url s
 	}
 	return nil
 }
-
-// readToken reads the token to send with: a flag would show it to everybody
-// who lists the processes.
-func readToken(file string) (string, error) {
-	if file == "" {
-		return strings.TrimSpace(os.Getenv("LEAT_TOKEN")), nil
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("--token-file: %w", err)
-	}
-	return strings.TrimSpace(string(b)), nil
-}
-
-func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 func isTerminal(w any) bool {
 	f, ok := w.(*os.File)

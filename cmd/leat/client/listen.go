@@ -22,6 +22,8 @@ import (
 // Listener delivers a broker's events to a program on this machine.
 type Listener struct {
 	HTTP *http.Client
+	// Broker sends what goes to ReplyTo.
+	Broker *http.Client
 	// To is the program's address.
 	To string
 	// ReplyTo takes the events that the program answers with; empty: they are
@@ -210,7 +212,7 @@ func (l *Listener) reply(ctx context.Context, e *event.Event, h http.Header, bod
 		return err
 	}
 	req.Header.Set("Content-Type", event.BatchType)
-	resp, err := l.HTTP.Do(req)
+	resp, err := l.Broker.Do(req)
 	if err != nil {
 		return fmt.Errorf("send the reply to the broker: %w", err)
 	}

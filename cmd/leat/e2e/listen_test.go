@@ -130,3 +130,31 @@ func TestSendFile(t *testing.T) {
 		t.Errorf("%d: %s", status, stderr)
 	}
 }
+
+// TestListenWithAToken: the program's answers go into a broker that asks who
+// sends.
+func TestListenWithAToken(t *testing.T) {
+	s := startServer(t, "--ingress-auth", "token")
+	s.apply(broker)
+	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for name, value := range map[string]string{"Specversion": "1.0", "Id": "answer", "Source": "/program", "Type": "answer"} {
+			w.Header().Set("Ce-"+name, value)
+		}
+	}))
+	defer program.Close()
+	env := append(s.env(), "LEAT_TOKEN="+s.token("sender"))
+	if _, stderr, status := leat(t, env, "", "send", "default", "--type", "ask"); status != 0 {
+		t.Fatal(stderr)
+	}
+	listen := []string{"listen", "default", "--to", program.URL, "--since", "beginning", "--limit", "1", "--filter", "type=ask"}
+	if _, stderr, status := leat(t, s.env(), "", listen...); status != 0 || !strings.Contains(stderr, "1 attempts failed") {
+		t.Errorf("without a token: %d %s", status, stderr)
+	}
+	if _, stderr, status := leat(t, env, "", listen...); status != 0 || !strings.Contains(stderr, "1 events taken, 0 attempts failed") {
+		t.Errorf("with a token: %d %s", status, stderr)
+	}
+	ids, _, _ := leat(t, s.env(), "", "tail", "default", "--since", "beginning", "--no-follow", "--filter", "type=answer", "-o", "name")
+	if ids != "answer\n" {
+		t.Errorf("replies in the broker: %q", ids)
+	}
+}
