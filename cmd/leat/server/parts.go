@@ -33,23 +33,29 @@ import (
 	"github.com/leat-dev/leat/sources/ping"
 )
 
-// run runs a part until it is stopped; the function returned stops it and waits
-// for its end. A part that ends before that with an error ends the server.
+// run runs a part until it is stopped; the function returned stops it, waits
+// for its end, and says why that was not in order. A part that ends before that
+// with an error ends the server.
 func run(ctx context.Context, name string, fail context.CancelCauseFunc, part func(context.Context) error) func(context.Context) error {
 	// The order of the stops is what ends a part, not the signal.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{})
+	done := make(chan error, 1)
 	go func() {
-		defer close(done)
-		if err := part(ctx); err != nil && ctx.Err() == nil {
+		err := part(ctx)
+		switch {
+		case ctx.Err() == nil && err != nil:
 			fail(fmt.Errorf("%s: %w", name, err))
+			err = nil // it is told
+		case errors.Is(err, context.Canceled):
+			err = nil // as it was asked to
 		}
+		done <- err
 	}()
 	return func(wait context.Context) error {
 		cancel()
 		select {
-		case <-done:
-			return nil
+		case err := <-done:
+			return err
 		case <-wait.Done():
 			return wait.Err()
 		}
