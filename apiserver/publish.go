@@ -29,12 +29,12 @@ func openTokenKey(dir string) (*ecdsa.PrivateKey, error) {
 }
 
 // serviceAccount reads one for the check of its tokens.
-func (s *Server) serviceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
+func (s *Server) serviceAccount(ctx context.Context, namespace, name string, fresh bool) (*corev1.ServiceAccount, error) {
 	kinds := s.accounts.Load()
 	if kinds == nil {
 		return nil, errors.New("the API does not serve yet")
 	}
-	return kinds.ServiceAccount(ctx, namespace, name)
+	return kinds.ServiceAccount(ctx, namespace, name, fresh)
 }
 
 // Errors of AuthorizePublish, wrapped with a reason that the sender may see.

@@ -132,9 +132,14 @@ func (c *Kinds) Namespace(ctx context.Context, name string) (*corev1.Namespace, 
 	return obj.(*corev1.Namespace), nil
 }
 
-// ServiceAccount reads one, as of a moment ago.
-func (c *Kinds) ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
-	obj, err := c.stores["ServiceAccount"].Get(request.WithNamespace(ctx, namespace), name, &metav1.GetOptions{ResourceVersion: "0"})
+// ServiceAccount reads one, as it is now, or else as of a moment ago, which is
+// faster.
+func (c *Kinds) ServiceAccount(ctx context.Context, namespace, name string, fresh bool) (*corev1.ServiceAccount, error) {
+	o := &metav1.GetOptions{ResourceVersion: "0"}
+	if fresh {
+		o.ResourceVersion = ""
+	}
+	obj, err := c.stores["ServiceAccount"].Get(request.WithNamespace(ctx, namespace), name, o)
 	if err != nil {
 		return nil, err
 	}

@@ -25,8 +25,9 @@ import (
 type Options struct {
 	Key *ecdsa.PrivateKey
 	// Accounts reads a ServiceAccount; an error of NotFound says that it is not
-	// there. It is asked at each check, so it should not be far behind.
-	Accounts func(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error)
+	// there. It is asked at each check, so it should be fast, and may be a moment
+	// behind; where fresh is set it must not be.
+	Accounts func(ctx context.Context, namespace, name string, fresh bool) (*corev1.ServiceAccount, error)
 	Now      func() time.Time
 	// MaxLife is the longest that a token lasts; what is asked for beyond is cut
 	// down to it. One year.
@@ -181,7 +182,11 @@ func (t *Tokens) check(ctx context.Context, c *claims, audiences []string) (user
 		return nil, fmt.Errorf("the token is for %q, and not for here", []string(c.Audience))
 	}
 	namespace, name, uid := c.Kubernetes.Namespace, c.Kubernetes.ServiceAccount.Name, c.Kubernetes.ServiceAccount.UID
-	account, err := t.o.Accounts(ctx, namespace, name)
+	account, err := t.o.Accounts(ctx, namespace, name, false)
+	if apierrors.IsNotFound(err) || err == nil && string(account.UID) != uid {
+		// The token may be of an account that was made just now.
+		account, err = t.o.Accounts(ctx, namespace, name, true)
+	}
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil, fmt.Errorf("the ServiceAccount %s/%s of the token has been deleted", namespace, name)

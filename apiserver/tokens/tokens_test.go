@@ -48,7 +48,7 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 
 func (b *bench) with(key *ecdsa.PrivateKey) *Tokens {
 	b.t.Helper()
-	all, err := New(Options{Key: key, Now: func() time.Time { return b.now }, Accounts: func(_ context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
+	all, err := New(Options{Key: key, Now: func() time.Time { return b.now }, Accounts: func(_ context.Context, namespace, name string, _ bool) (*corev1.ServiceAccount, error) {
 		if a := b.accounts[namespace+"/"+name]; a != nil {
 			return a, nil
 		}
@@ -124,11 +124,32 @@ func TestTokenGoesWithItsAccount(t *testing.T) {
 	b.is(token, "an earlier ServiceAccount")
 }
 
+// TestAccountMadeJustNow: the first look may be a moment behind, and not know
+// the account, or know the one before it.
+func TestAccountMadeJustNow(t *testing.T) {
+	b := newBench(t)
+	token := b.mustIssue(authenticationv1.TokenRequestSpec{})
+	now := b.o.Accounts
+	for what, before := range map[string]*corev1.ServiceAccount{"none": nil, "another": {ObjectMeta: metav1.ObjectMeta{UID: "uid-0"}}} {
+		b.o.Accounts = func(ctx context.Context, namespace, name string, fresh bool) (*corev1.ServiceAccount, error) {
+			switch {
+			case fresh:
+				return now(ctx, namespace, name, true)
+			case before != nil:
+				return before, nil
+			}
+			return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "serviceaccounts"}, name)
+		}
+		t.Log("before:", what)
+		b.is(token, ours)
+	}
+}
+
 // TestAccountThatCannotBeRead: nothing is wrong with the token.
 func TestAccountThatCannotBeRead(t *testing.T) {
 	b := newBench(t)
 	token := b.mustIssue(authenticationv1.TokenRequestSpec{})
-	b.o.Accounts = func(context.Context, string, string) (*corev1.ServiceAccount, error) {
+	b.o.Accounts = func(context.Context, string, string, bool) (*corev1.ServiceAccount, error) {
 		return nil, errors.New("no leader")
 	}
 	if _, ok, err := b.AuthenticateToken(t.Context(), token); ok || !errors.Is(err, ErrUnchecked) {
@@ -249,7 +270,7 @@ func BenchmarkCheck(b *testing.B) {
 	}
 	account := &corev1.ServiceAccount{}
 	account.Namespace, account.Name = "n", "a"
-	all, err := New(Options{Key: key, Now: time.Now, Accounts: func(context.Context, string, string) (*corev1.ServiceAccount, error) { return account, nil }})
+	all, err := New(Options{Key: key, Now: time.Now, Accounts: func(context.Context, string, string, bool) (*corev1.ServiceAccount, error) { return account, nil }})
 	if err != nil {
 		b.Fatal(err)
 	}
