@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/leat-dev/leat/api/event"
 	"github.com/leat-dev/leat/raftlog"
@@ -259,6 +260,10 @@ func (p *producers) position(name string) uint64 {
 	return 0
 }
 
+// ownProducers begins the names of the server's own producers, which are few:
+// they are never forgotten, because what they read again is a whole history.
+const ownProducers = "leat.dev/"
+
 // set notes a producer's position, and forgets those used longest ago beyond
 // the number to keep.
 func (p *producers) set(name string, sequence uint64, keep int) {
@@ -271,9 +276,13 @@ func (p *producers) set(name string, sequence uint64, keep int) {
 	} else {
 		p.byName[name] = p.order.PushBack(producerPosition{name, sequence})
 	}
-	for p.order.Len() > max(keep, 1) {
-		oldest := p.order.Remove(p.order.Front()).(producerPosition)
-		delete(p.byName, oldest.name)
+	for e := p.order.Front(); e != p.order.Back() && p.order.Len() > max(keep, 1); {
+		oldest, next := e.Value.(producerPosition), e.Next()
+		if !strings.HasPrefix(oldest.name, ownProducers) {
+			p.order.Remove(e)
+			delete(p.byName, oldest.name)
+		}
+		e = next
 	}
 }
 

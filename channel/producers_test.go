@@ -111,7 +111,8 @@ func TestWhatWasDroppedIsNotRead(t *testing.T) {
 func TestProducersAreBoundedByUse(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.MaxProducers = 3 })
 	ch := w.channel("a", 1)
-	for i, p := range []string{"a", "b", "c", "a", "d", "b"} {
+	const own = ownProducers + "x" // used longest ago, and not forgotten
+	for i, p := range []string{own, "b", "c", "a", "d", "b"} {
 		w.produce(ch, p, uint64(i+1), p)
 	}
 	for _, restarted := range []bool{false, true} {
@@ -124,11 +125,11 @@ func TestProducersAreBoundedByUse(t *testing.T) {
 		for _, p := range ch.(*raftChannel).producers.list() {
 			have = append(have, fmt.Sprint(p.name, p.sequence))
 		}
-		w.equal("kept, in order of use", have, []string{"a4", "d5", "b6"})
+		w.equal("kept, in order of use", have, []string{own + "1", "d5", "b6"})
 	}
 	// The bound is the command's: members that are configured otherwise agree.
 	w.group.together(produceCmd(ch, "e", 7, 1, "e"))
-	w.equal("the command's own bound", ch.(*raftChannel).producers.list(), []producerPosition{{"e", 7}})
+	w.equal("the command's own bound", ch.(*raftChannel).producers.list(), []producerPosition{{own, 1}, {"e", 7}})
 }
 
 // TestAppendAfter: an attempt that was given up may still arrive, before or
