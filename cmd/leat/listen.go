@@ -41,11 +41,14 @@ Several requests are out at once: --concurrency 1 keeps the order.`,
 		Example: `  leat listen default --to localhost:3000
   leat listen default --to http://localhost:3000/events --filter type=order.created
   leat listen default --to 3000 --since 1h --concurrency 1 --retry 3`,
-		Args: usage(cobra.ExactArgs(1)),
+		Args: usage(named("BROKER")),
 		RunE: func(c *cobra.Command, args []string) error {
 			var err error
 			if err = checkListener(l, to); err != nil {
 				return usageError{err}
+			}
+			if q.Limit < 0 {
+				return usageError{errNegativeLimit}
 			}
 			if l.To, err = client.LocalURL(to); err != nil {
 				return usageError{fmt.Errorf("--to: %w", err)}

@@ -31,7 +31,7 @@ Offset, file and byte are those that ` + "`leat log verify`" + ` names; where th
 not those of the damage that is there now, nothing is done. Without --yes it
 asks first.`,
 		Example: `  leat log skip default --offset 104 --file 0000000000000001.seg --at 2096856`,
-		Args:    usage(cobra.ExactArgs(1)),
+		Args:    usage(named("BROKER")),
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := client.Connect(flags)
 			if err != nil {

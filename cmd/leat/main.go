@@ -96,3 +96,13 @@ func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
 		return nil
 	}
 }
+
+// named takes one argument, and says what it is where it is not there.
+func named(what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == 1 {
+			return nil
+		}
+		return fmt.Errorf("takes one argument, %s, and %d are given: %s", what, len(args), c.UseLine())
+	}
+}

@@ -43,7 +43,7 @@ prints has its event in the member "event".`,
   leat send default --type tick --count 100000 --batch 64 --rate 5000
   leat send default --file events.ndjson --batch 100
   leat tail default --since 1h --no-follow -o json | jq -c .event | leat send copy --file -`,
-		Args: usage(cobra.ExactArgs(1)),
+		Args: usage(named("BROKER")),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := checkPlan(p, count); err != nil {
 				return usageError{err}

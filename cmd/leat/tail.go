@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -30,8 +31,11 @@ func tailCommand() *cobra.Command {
   leat tail default --since 1h --filter type=order.created
   leat tail default --since beginning --no-follow --filter 'cesql:source LIKE "/shop/%"' -o json
   leat tail default --filter 'expr:data.total > 100'`,
-		Args: usage(cobra.ExactArgs(1)),
+		Args: usage(named("BROKER")),
 		RunE: func(c *cobra.Command, args []string) error {
+			if q.Limit < 0 {
+				return usageError{errNegativeLimit}
+			}
 			cl, err := client.Connect(flags)
 			if err != nil {
 				return err
@@ -56,6 +60,9 @@ func tailCommand() *cobra.Command {
 	})
 	return c
 }
+
+// errNegativeLimit keeps a slip from following a broker for ever.
+var errNegativeLimit = errors.New("--limit must not be negative; 0 is no limit")
 
 // linePrinter prints events in one of the output formats.
 func linePrinter(w io.Writer, format string) func(operations.Line) error {

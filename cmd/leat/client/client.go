@@ -203,8 +203,11 @@ type TailQuery struct {
 	Limit   int
 }
 
-// Tail calls each for every event, until ctx ends or, without Follow, the end
-// of the log is reached.
+// errEnded is why a stream that was to go on is over.
+var errEnded = errors.New("the server ended it: it stops, or the broker or channel was deleted")
+
+// Tail calls each for every event, until ctx ends, the limit or, without
+// Follow, the end of the log is reached. A stream that ends earlier is an error.
 func (c *Client) Tail(ctx context.Context, name string, q TailQuery, each func(operations.Line) error) error {
 	kind := "brokers"
 	if q.Channel {
@@ -226,11 +229,16 @@ func (c *Client) Tail(ctx context.Context, name string, q TailQuery, each func(o
 	}
 	defer body.Close()
 	var last *operations.Line
-	for d := json.NewDecoder(body); ; {
+	events := 0
+	for d := json.NewDecoder(body); ; events++ {
 		var line operations.Line
 		if err := d.Decode(&line); err != nil {
-			if errors.Is(err, io.EOF) || ctx.Err() != nil {
+			whole := errors.Is(err, io.EOF)
+			if ctx.Err() != nil || whole && (!q.Follow || q.Limit > 0 && events >= q.Limit) {
 				return nil
+			}
+			if whole {
+				err = errEnded
 			}
 			return brokeOff(name, last, err)
 		}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"net/http"
@@ -94,6 +95,44 @@ func TestTailFollows(t *testing.T) {
 	}
 }
 
+// TestTailTellsThatTheServerStopped: a script that follows must not take the
+// end of the server for the end of the events.
+func TestTailTellsThatTheServerStopped(t *testing.T) {
+	s := startServer(t)
+	s.apply(broker)
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, body, err := post(t.Context(), s.url("/default/default"), "first", "x", nil, "{}"); err != nil || status != 202 {
+		t.Fatalf("%d %s %v", status, body, err)
+	}
+	cmd := exec.CommandContext(t.Context(), path, "tail", "default", "--since", "beginning", "-o", "name")
+	cmd.Env = append(os.Environ(), s.env()...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "first\n" {
+		t.Fatalf("%q %v", line, err)
+	}
+	s.stop()
+	_ = cmd.Wait()
+	if status := cmd.ProcessState.ExitCode(); status != 1 {
+		t.Errorf("status %d, want 1", status)
+	}
+	for _, want := range []string{"broke off after the event at offset 0", "Go on with --since"} {
+		if !strings.Contains(stderr.String(), want) {
+			t.Errorf("%q is not in %q", want, stderr.String())
+		}
+	}
+}
+
 func TestExitStatusAndErrors(t *testing.T) {
 	s := startServer(t)
 	s.apply(broker)
@@ -103,7 +142,8 @@ func TestExitStatusAndErrors(t *testing.T) {
 		want   string
 	}{
 		{[]string{"version"}, 0, ""},
-		{[]string{"send"}, 2, "arg"},
+		{[]string{"send"}, 2, "takes one argument, BROKER"},
+		{[]string{"tail", "default", "extra"}, 2, "takes one argument, BROKER"},
 		{[]string{"send", "default", "--nonsense"}, 2, "unknown flag"},
 		{[]string{"send", "default", "--count", "0"}, 2, "--count"},
 		{[]string{"send", "default", "--data", "x", "--data-file", "y"}, 2, "exclude each other"},
@@ -113,6 +153,8 @@ func TestExitStatusAndErrors(t *testing.T) {
 		{[]string{"tail", "default", "--filter", "cesql:type ="}, 1, "filter"},
 		{[]string{"tail", "default", "--since", "yesterday"}, 1, "since"},
 		{[]string{"tail", "default", "-o", "xml"}, 2, "table, wide, json, yaml or name"},
+		{[]string{"tail", "default", "--limit", "-1"}, 2, "--limit must not be negative"},
+		{[]string{"listen", "default", "--to", "3000", "--limit", "-1"}, 2, "--limit must not be negative"},
 		{[]string{"server"}, 2, "--data"},
 		{[]string{"server", "--data", t.TempDir(), "--http", "0.0.0.0:0"}, 2, "--insecure-no-auth"},
 		{[]string{"server", "--data", s.dir}, 1, "another server uses this directory"},
