@@ -39,7 +39,7 @@ func (s *Server) serviceAccount(ctx context.Context, namespace, name string, fre
 
 // Errors of AuthorizePublish, wrapped with a reason that the sender may see.
 var (
-	ErrUnauthenticated = errors.New("no valid credentials")
+	ErrUnauthenticated = errors.New("the token is not accepted")
 	ErrForbidden       = errors.New("not allowed")
 )
 

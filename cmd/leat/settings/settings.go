@@ -239,7 +239,7 @@ func loadFile(f *pflag.FlagSet, path string) error {
 	}
 	var c file
 	if err := yaml.UnmarshalStrict(b, &c); err != nil {
-		return fmt.Errorf("configuration file %s: %w", path, err)
+		return fmt.Errorf("configuration file %s: %w\nIt has apiVersion: %s, kind: %s, and each setting under settings:", path, err, fileAPIVersion, fileKind)
 	}
 	if c.APIVersion != fileAPIVersion || c.Kind != fileKind {
 		return fmt.Errorf("configuration file %s: apiVersion and kind must be %s and %s, not %q and %q", path, fileAPIVersion, fileKind, c.APIVersion, c.Kind)
@@ -251,6 +251,9 @@ func loadFile(f *pflag.FlagSet, path string) error {
 		}
 		if flag.Changed {
 			continue
+		}
+		if _, list := value.([]any); list && flag.Value.Type() != "stringSlice" {
+			return fmt.Errorf("configuration file %s: settings.%s takes one value, not a list", path, key)
 		}
 		if err := f.Set(key, fileValue(value)); err != nil {
 			return fmt.Errorf("configuration file %s: settings.%s: %w", path, key, err)

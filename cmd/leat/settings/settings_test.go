@@ -56,6 +56,8 @@ func TestFileErrorsNameTheKey(t *testing.T) {
 		"unknown setting": {head + "settings: {retentio: 1h}", "settings.retentio is not known; did you mean"},
 		"unknown field":   {head + "setings: {}", `unknown field "setings"`},
 		"wrong kind":      {"apiVersion: v1\nkind: X\n", "must be leat.dev/v1alpha1 and ServerConfiguration"},
+		"no settings":     {"retention: 1h\n", "each setting under settings:"},
+		"a list":          {head + "settings: {retention: [1h]}", "settings.retention takes one value, not a list"},
 		"bad value":       {head + "settings: {max-disk: huge}", "settings.max-disk"},
 	} {
 		t.Run(name, func(t *testing.T) {
