@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -67,6 +68,9 @@ func Connect(f Flags) (*Client, error) {
 	}
 	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{})
 	config, err := loader.ClientConfig()
+	if clientcmd.IsEmptyConfig(err) {
+		err = fmt.Errorf("there is no kubeconfig at %s", strings.Join(rules.GetLoadingPrecedence(), ", "))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("no server to talk to: %w\nStart one with `leat dev`; or with `leat server --data DIR`, then set KUBECONFIG=DIR/kubeconfig or pass --kubeconfig", err)
 	}
