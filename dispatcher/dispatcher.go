@@ -165,15 +165,16 @@ func (d *Dispatcher) target(uid string) *target {
 	return tg
 }
 
-// join makes a subscription one of its target's.
-func (d *Dispatcher) join(s *sub) *target {
+// join makes a subscription one of its target's, which may reach it from here
+// on: everything else in it has been set.
+func (d *Dispatcher) join(s *sub) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	tg := d.target(s.uid)
 	tg.mu.Lock()
 	defer tg.mu.Unlock()
+	s.target = tg
 	tg.subs = append(tg.subs, s)
-	return tg
 }
 
 func (t *target) get() *Target { return t.cur.Load() }

@@ -189,7 +189,7 @@ func (r *runner) add(uid string) *sub {
 		r.byID = append(r.byID, s)
 	}
 	r.subs[uid] = s
-	s.target = r.d.join(s)
+	r.d.join(s)
 	return s
 }
 

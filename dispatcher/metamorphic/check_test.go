@@ -281,7 +281,10 @@ func (w *world) check() {
 			uid := t.Subscription.UID
 			c.started[uid] = t.Started
 			if started[uid] != t.Started {
-				c.began[uid] = c.begins[uid]
+				// A set that is being broken off may have come to be, or the one
+				// before it, which was not looked at yet.
+				all := c.begins[uid]
+				c.began[uid], c.begins[uid] = all[0], all[min(1, len(all)-1):]
 			}
 		}
 		for _, p := range c.parts {

@@ -89,8 +89,8 @@ type channelModel struct {
 	subs     map[string]channel.Subscription // the set in force
 	targets  map[string]dispatcher.Target
 	filters  map[string]filterModel // by canonical form
-	begins   map[string]int64       // when a subscription was last to be started anew
-	began    map[string]int64       // the same, once the log says that it was
+	begins   map[string][]int64     // when a subscription was to be started anew; all but the last may not have come to be
+	began    map[string]int64       // the earliest of them that the log's present life of it may be
 	anew     map[string]bool        // it was, so not all that it got can be told apart
 	started  map[string]uint64      // the terms version of its present life
 }
@@ -119,7 +119,7 @@ func (w *world) newChannel(n string) *channelModel {
 	c := &channelModel{
 		id:   channel.ID{Kind: "Broker", Namespace: "default", Name: n, UID: fmt.Sprintf("%s-%d", n, w.channelsMade)},
 		subs: map[string]channel.Subscription{}, targets: map[string]dispatcher.Target{},
-		settings: []setting{{}}, filters: map[string]filterModel{"": {}}, begins: map[string]int64{}, began: map[string]int64{}, anew: map[string]bool{}, started: map[string]uint64{},
+		settings: []setting{{}}, filters: map[string]filterModel{"": {}}, begins: map[string][]int64{}, began: map[string]int64{}, anew: map[string]bool{}, started: map[string]uint64{},
 	}
 	for i := range 1 + w.rnd.IntN(3) {
 		c.parts = append(c.parts, &partModel{n: i, letters: map[string]*lettersModel{}, expired: map[string]int{}})

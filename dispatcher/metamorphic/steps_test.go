@@ -177,7 +177,7 @@ func (w *world) set(c *channelModel, subs map[string]channel.Subscription) {
 	for uid, s := range subs {
 		old, ok := c.subs[uid]
 		if !ok || old.Start.At != s.Start.At || old.Start.Offset != s.Start.Offset || !old.Start.Time.Equal(s.Start.Time) {
-			c.begins[uid] = begin
+			c.begins[uid] = append(c.begins[uid], begin)
 		}
 	}
 	c.settings = append(c.settings, setting{begin: begin, done: math.MaxInt64, subs: subs})
@@ -189,6 +189,9 @@ func (w *world) set(c *channelModel, subs map[string]channel.Subscription) {
 		return c.ch.SetSubscriptions(context.Background(), c.version, list)
 	})
 	c.settings[len(c.settings)-1].done = w.now()
+	for uid, all := range c.begins {
+		c.begins[uid] = all[len(all)-1:] // what was broken off before can come no more
+	}
 	for _, s := range list {
 		w.note("  set %d: %s %s ordered %v start %+v", c.version, s.UID, s.Filter, s.Ordered, s.Start)
 	}
