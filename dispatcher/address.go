@@ -43,7 +43,7 @@ func (r *addressRule) check(to netip.AddrPort) string {
 	}
 	for _, d := range r.denied {
 		if d.Port() == to.Port() && r.sameMachine(d.Addr().Unmap(), addr) {
-			return "it is the server's own API; deliveries there are never allowed"
+			return "it is the server's own API"
 		}
 	}
 	for _, p := range r.allowed {
@@ -57,11 +57,11 @@ func (r *addressRule) check(to netip.AddrPort) string {
 	case addr.IsMulticast():
 		return "it is a multicast address"
 	case addr.IsLinkLocalUnicast() && !r.allowLinkLocal:
-		return "it is a link-local address, where machines' credentials are served; a server setting (allow link-local destinations) allows it"
+		return "it is a link-local address, where machines' credentials are served; the server's setting allow-destinations allows it"
 	}
 	for _, m := range metadata {
 		if addr == m && !r.allowLinkLocal {
-			return "it is a cloud's metadata address, where machines' credentials are served; a server setting (allow link-local destinations) allows it"
+			return "it is a cloud's metadata address, where machines' credentials are served; the server's setting allow-destinations allows it"
 		}
 	}
 	return ""
@@ -90,6 +90,35 @@ func (r *addressRule) sameMachine(d, to netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// Denies says why no request would go to a URL; "" where that is not known
+// before its name is looked up, or nothing speaks against it. It knows literal
+// addresses, and localhost with all names below it.
+func (o HTTPOptions) Denies(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	host, port := u.Hostname(), u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	if isLocalhost(host) {
+		host = "127.0.0.1"
+	}
+	to, err := netip.ParseAddrPort(net.JoinHostPort(host, port))
+	if err != nil {
+		return ""
+	}
+	if why := o.addressRule().check(to); why != "" {
+		return fmt.Sprintf("deliveries to %s are refused: %s", to, why)
+	}
+	return ""
+}
+
+func (o HTTPOptions) addressRule() *addressRule {
+	return &addressRule{denied: o.DeniedAddrs, allowLinkLocal: o.AllowLinkLocal, allowed: o.AllowedPrefixes, local: net.InterfaceAddrs}
 }
 
 // control is a net.Dialer's: it runs for each address that is dialled.

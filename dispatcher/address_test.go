@@ -167,6 +167,24 @@ func TestAddressRule(t *testing.T) {
 	}
 }
 
+// TestDeniesWhatIsKnownBeforehand: a literal address is judged as it will be
+// when it is dialled; of a name nothing is known yet.
+func TestDeniesWhatIsKnownBeforehand(t *testing.T) {
+	strict := HTTPOptions{DeniedAddrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:6443")}}
+	open := HTTPOptions{AllowedPrefixes: []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16")}}
+	for url, want := range map[string][2]bool{
+		"http://169.254.169.254/latest": {true, false}, "http://u:p@169.254.169.254:8080/": {true, false}, "https://[fe80::1%25eth0]/": {true, true},
+		"http://0.0.0.0:1/": {true, true}, "https://localhost:6443/": {true, false}, "http://api.localhost:6443/": {true, false},
+		"http://localhost:3000/": {}, "http://10.0.0.1/": {}, "http://metadata.example/": {}, "": {}, "http://[": {}, "http://127.0.0.1:99999/": {},
+	} {
+		for i, o := range []HTTPOptions{strict, open} {
+			if why := o.Denies(url); (why != "") != want[i] || strings.Contains(why, "u:p") {
+				t.Errorf("%s, options %d: %q", url, i, why)
+			}
+		}
+	}
+}
+
 func TestMalformedURLShowsNoCredentials(t *testing.T) {
 	for _, raw := range []string{"http://user:secret@", "http://user:secret@host:port/", "ftp://user:secret@host/", "http://user:sec ret@host/", "user:secret@host"} {
 		_, err := NewHTTPSender(HTTPOptions{}).Send(t.Context(), &Request{URL: raw, Event: &event.Event{}})

@@ -60,6 +60,9 @@ func New(o Options) *Dispatcher {
 	return d
 }
 
+// Denies says why no request would go to a URL, as HTTPOptions.Denies does.
+func (d *Dispatcher) Denies(url string) string { return d.o.HTTP.Denies(url) }
+
 // now is a monotonic clock, in nanoseconds.
 func (d *Dispatcher) now() int64 { return int64(time.Since(d.began)) }
 

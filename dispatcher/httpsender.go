@@ -23,7 +23,7 @@ type httpSender struct {
 // no proxy, keeps no cookies, and checks each address that it dials.
 func NewHTTPSender(o HTTPOptions) Sender {
 	o = o.withDefaults()
-	rule := &addressRule{denied: o.DeniedAddrs, allowLinkLocal: o.AllowLinkLocal, allowed: o.AllowedPrefixes, local: net.InterfaceAddrs}
+	rule := o.addressRule()
 	dialer := &net.Dialer{Timeout: o.DialTimeout, KeepAlive: 30 * time.Second, Control: rule.control}
 	return &httpSender{o: o, transport: &http.Transport{
 		DialContext:            rule.dial(dialer),

@@ -52,6 +52,9 @@ type Options struct {
 	Registry   *Registry
 	// AcceptReply takes a Trigger's reply into its Broker.
 	AcceptReply func(ctx context.Context, ch channel.Channel, original *dispatcher.Original, reply *event.Event) error
+	// Denies says why deliveries to a URL are refused, "" where they are not, or
+	// that is not known yet; nil refuses none.
+	Denies func(url string) string
 	// BaseURL is where the ingress is reached: addresses begin with it.
 	BaseURL string
 
@@ -107,6 +110,9 @@ func (o Options) withDefaults() Options {
 	def(&o.MaxListed, 500)
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Denies == nil {
+		o.Denies = func(string) string { return "" }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

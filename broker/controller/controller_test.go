@@ -51,6 +51,12 @@ func (w *world) start() {
 	w.registry = NewRegistry(w.log)
 	c, err := New(Options{
 		Client: w.api, Mapper: knownKinds{mapper}, Log: w.log, Dispatcher: w.dispatcher, Registry: w.registry, BaseURL: "http://leat:8080/",
+		Denies: func(url string) string {
+			if strings.Contains(url, "169.254.") {
+				return "deliveries to it are refused"
+			}
+			return ""
+		},
 		AcceptReply: func(context.Context, channel.Channel, *dispatcher.Original, *event.Event) error { return nil },
 	})
 	if err != nil {

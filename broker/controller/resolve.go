@@ -38,8 +38,20 @@ func (r *resolver) refer(o object) {
 // done ends the watch for what the object refers to no more.
 func (r *resolver) done() { r.c.refs.set(r.of, r.refs) }
 
-// destination is the URL of a destination.
+// destination is the URL of a destination. One that deliveries are refused to
+// is given together with the problem: the events that come for it are denied
+// one by one, and kept.
 func (r *resolver) destination(ctx context.Context, d *duckv1.Destination) (string, *status.Problem) {
+	address, p := r.resolve(ctx, d)
+	if p == nil {
+		if why := r.c.o.Denies(address); why != "" {
+			p = status.Problemf("DestinationDenied", "%s; name another destination", why)
+		}
+	}
+	return address, p
+}
+
+func (r *resolver) resolve(ctx context.Context, d *duckv1.Destination) (string, *status.Problem) {
 	if d.Ref == nil {
 		u, err := url.Parse(d.URI)
 		if err != nil || !u.IsAbs() || u.Host == "" {

@@ -26,8 +26,10 @@ type Options struct {
 	Channels      Channels
 	Inventory     Inventory
 	Subscriptions Subscriptions
-	Version       Version
-	Verify        Verifier
+	// Resources are those that were asked for; nil where nobody knows them.
+	Resources func() []Resource
+	Version   Version
+	Verify    Verifier
 	// Disk reads what there is of it now.
 	Disk func() (Disk, error)
 	// Now is the clock for times given as a duration back; time.Now when nil.

@@ -43,6 +43,7 @@ type world struct {
 	// be read.
 	statuses []dispatcher.SubscriptionStatus
 	diskErr  error
+	asked    []Resource
 	verify   Verifier
 	schemas  schemas
 }
@@ -68,7 +69,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	s := httptest.NewServer(Handler(Options{
-		Channels: w.finder(log), Inventory: log, Subscriptions: w, Disk: w.disk,
+		Channels: w.finder(log), Inventory: log, Subscriptions: w, Disk: w.disk, Resources: func() []Resource { return w.asked },
 		Verify:  func(ctx context.Context, report func(FileReport) error) error { return w.verify(ctx, report) },
 		Version: testVersion, Now: w.clock.Now, ReadEvents: 3,
 	}))

@@ -52,10 +52,11 @@ type Status struct {
 
 // ChannelStatus is how a broker or channel is doing.
 type ChannelStatus struct {
-	Kind       string `json:"kind"` // Broker or Channel
+	Kind       string `json:"kind"` // Broker or Channel; an InMemoryChannel where it has no log
 	Namespace  string `json:"namespace"`
 	Name       string `json:"name"`
-	Partitions int    `json:"partitions"`
+	Ready      Ready  `json:"ready"`
+	Partitions int    `json:"partitions"` // 0: there is no log
 	// Events are kept, the oldest of them since Oldest.
 	Events uint64    `json:"events"`
 	Bytes  uint64    `json:"bytes"`
@@ -71,6 +72,7 @@ type SubscriptionStatus struct {
 	Kind      string `json:"kind"` // Trigger or Subscription
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
+	Ready     Ready  `json:"ready"`
 	// Lag is how many events have not been looked at, LagSeconds the age of the
 	// oldest event that is not done, whether looked at or not.
 	Lag        uint64  `json:"lag"`
@@ -102,22 +104,41 @@ func (h *handler) status(w http.ResponseWriter, r *http.Request, kind string) {
 		return
 	}
 	s := Status{Version: h.Version, Time: h.Now().UTC(), Disk: disk, Channels: []ChannelStatus{}}
-	look := &survey{ctx: r.Context(), now: h.Now(), usages: h.Inventory.Usages(), subscriptions: map[target][]dispatcher.SubscriptionStatus{}}
+	look := &survey{ctx: r.Context(), now: h.Now(), usages: h.Inventory.Usages(), resources: h.declared(), subscriptions: map[Name][]dispatcher.SubscriptionStatus{}}
 	for _, st := range h.Subscriptions.Statuses() {
-		of := targetOf(st.Target)
+		of := look.resources.of(st.Target)
 		look.subscriptions[of] = append(look.subscriptions[of], st)
 	}
-	for _, ch := range h.Inventory.List() {
-		id := ch.ID()
-		if (namespace == "" || id.Namespace == namespace) && (kind == "" || id.Kind == kind && id.Name == name) {
-			s.Channels = append(s.Channels, look.channel(ch))
-		}
+	asked := func(n Name) bool {
+		return (namespace == "" || n.Namespace == namespace) && (kind == "" || n.Kind == kind && n.Name == name)
 	}
+	s.Channels = look.channels(h.Inventory.List(), asked)
 	if kind != "" && len(s.Channels) == 0 {
 		refuse(w, http.StatusNotFound, "name", fmt.Sprintf("%s %s/%s is not there, or not ready yet", kind, namespace, name))
 		return
 	}
 	answer(w, s)
+}
+
+// channels are those with a log, then those without.
+func (v *survey) channels(logs []channel.Channel, asked func(Name) bool) []ChannelStatus {
+	all := []ChannelStatus{}
+	have := map[string]bool{}
+	for _, ch := range logs {
+		id := ch.ID()
+		have[id.UID] = true
+		if asked(Name{id.Kind, id.Namespace, id.Name}) {
+			all = append(all, v.channel(ch))
+		}
+	}
+	for _, s := range v.resources.without(have) {
+		of := Resource{Kind: s.Kind, Namespace: s.Namespace, Name: s.Name}.logName()
+		if asked(of) {
+			s.Subscriptions = append([]SubscriptionStatus{}, v.resources.untold(of, nil)...)
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // answer writes a whole. If it fails, the reader has gone.
@@ -128,23 +149,13 @@ func answer(w http.ResponseWriter, v any) {
 	_ = e.Encode(v)
 }
 
-// target names what a subscription is of.
-type target struct{ kind, namespace, name string }
-
-func targetOf(t *dispatcher.Target) target {
-	kind := "Channel"
-	if t.Kind == "Trigger" {
-		kind = "Broker"
-	}
-	return target{kind, t.Namespace, t.Channel}
-}
-
 // survey is one look at everything.
 type survey struct {
 	ctx           context.Context
 	now           time.Time
 	usages        map[string]channel.Usage
-	subscriptions map[target][]dispatcher.SubscriptionStatus
+	resources     *resources
+	subscriptions map[Name][]dispatcher.SubscriptionStatus
 }
 
 // rateSpan is what a channel's rate is taken over.
@@ -153,7 +164,7 @@ const rateSpan = time.Minute
 func (v *survey) channel(ch channel.Channel) ChannelStatus {
 	id, usage := ch.ID(), v.usages[ch.ID().UID]
 	s := ChannelStatus{
-		Kind: id.Kind, Namespace: id.Namespace, Name: id.Name, Partitions: len(ch.Partitions()),
+		Kind: id.Kind, Namespace: id.Namespace, Name: id.Name, Ready: v.resources.ready(id.UID), Partitions: len(ch.Partitions()),
 		Bytes: usage.Events, DeadLetterBytes: usage.DeadLetters, Subscriptions: []SubscriptionStatus{},
 	}
 	times := eventTimes{ctx: v.ctx, known: map[place]time.Time{}}
@@ -169,16 +180,18 @@ func (v *survey) channel(ch channel.Channel) ChannelStatus {
 		}
 	}
 	s.EventsPerSecond = float64(recent) / rateSpan.Seconds()
-	for _, st := range v.subscriptions[target{id.Kind, id.Namespace, id.Name}] {
+	of := Name{id.Kind, id.Namespace, id.Name}
+	for _, st := range v.subscriptions[of] {
 		s.Subscriptions = append(s.Subscriptions, v.subscription(ch, st, &times))
 	}
+	s.Subscriptions = append(s.Subscriptions, v.resources.untold(of, v.subscriptions[of])...)
 	return s
 }
 
 func (v *survey) subscription(ch channel.Channel, st dispatcher.SubscriptionStatus, times *eventTimes) SubscriptionStatus {
 	t := st.Target
 	s := SubscriptionStatus{
-		Kind: t.Kind, Namespace: t.Namespace, Name: t.Name, Lag: st.Lag,
+		Kind: t.Kind, Namespace: t.Namespace, Name: t.Name, Ready: v.resources.ready(t.UID), Lag: st.Lag,
 		InFlight: st.InFlight, Waiting: st.Waiting, Blocked: st.Blocked, DeliveredPerSecond: st.PerSecond,
 		Paused: st.Paused, Reason: st.Reason, Message: st.Message,
 		LastError: st.LastError, LastErrorAt: st.LastErrorAt.UTC(), LastSuccessAt: st.LastSuccessAt.UTC(),

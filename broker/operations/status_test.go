@@ -51,8 +51,8 @@ func TestStatusOfAnEmptyServer(t *testing.T) {
 	var s Status
 	w.object("/status", "Status", &s)
 	want := Status{Version: testVersion, Time: epoch, Disk: testDisk, Channels: []ChannelStatus{
-		{Kind: "Broker", Namespace: "default", Name: "b", Partitions: 1, Subscriptions: []SubscriptionStatus{}},
-		{Kind: "Channel", Namespace: "default", Name: "c", Partitions: 2, Subscriptions: []SubscriptionStatus{}},
+		{Kind: "Broker", Namespace: "default", Name: "b", Ready: unknown, Partitions: 1, Subscriptions: []SubscriptionStatus{}},
+		{Kind: "Channel", Namespace: "default", Name: "c", Ready: unknown, Partitions: 2, Subscriptions: []SubscriptionStatus{}},
 	}}
 	if diff := cmp.Diff(want, s); diff != "" {
 		t.Error(diff)
@@ -66,6 +66,9 @@ func trigger(uid, name string, st dispatcher.Status, at dispatcher.PartitionStat
 		Status: st, PerSecond: 2.5, Partitions: []dispatcher.PartitionStatus{at},
 	}
 }
+
+// unknown is what is said of a resource that nobody knows.
+var unknown = Ready{Status: "Unknown"}
 
 func TestStatus(t *testing.T) {
 	w := newWorld(t)
@@ -96,11 +99,11 @@ func TestStatus(t *testing.T) {
 	}
 	b.Bytes, b.DeadLetterBytes = 0, 0
 	want := ChannelStatus{
-		Kind: "Broker", Namespace: "default", Name: "b", Partitions: 1, Events: 100, Oldest: epoch, EventsPerSecond: 40. / 60, // of seconds 60 to 99
+		Kind: "Broker", Namespace: "default", Name: "b", Ready: unknown, Partitions: 1, Events: 100, Oldest: epoch, EventsPerSecond: 40. / 60, // of seconds 60 to 99
 		Subscriptions: []SubscriptionStatus{
-			{Kind: "Trigger", Namespace: "default", Name: "behind", Lag: 40, LagSeconds: 60, InFlight: 3, Waiting: 2, Blocked: 1, DeadLetters: 2, DeliveredPerSecond: 2.5, LastError: "it is down", LastErrorAt: failed},
-			{Kind: "Trigger", Namespace: "default", Name: "slow", LagSeconds: 30, InFlight: 1, DeliveredPerSecond: 2.5},
-			{Kind: "Trigger", Namespace: "default", Name: "stuck", DeliveredPerSecond: 2.5, Paused: true, Reason: "Unresolved", Message: "no address"},
+			{Kind: "Trigger", Namespace: "default", Name: "behind", Ready: unknown, Lag: 40, LagSeconds: 60, InFlight: 3, Waiting: 2, Blocked: 1, DeadLetters: 2, DeliveredPerSecond: 2.5, LastError: "it is down", LastErrorAt: failed},
+			{Kind: "Trigger", Namespace: "default", Name: "slow", Ready: unknown, LagSeconds: 30, InFlight: 1, DeliveredPerSecond: 2.5},
+			{Kind: "Trigger", Namespace: "default", Name: "stuck", Ready: unknown, DeliveredPerSecond: 2.5, Paused: true, Reason: "Unresolved", Message: "no address"},
 		},
 	}
 	if diff := cmp.Diff(want, b); diff != "" {

@@ -29,7 +29,9 @@ func statusCommand() *cobra.Command {
 came in and went out a second over the last minute, how many have not been
 looked at yet (LAG) and how old the oldest one is that is not done (AGE), how
 many requests are out, how many events wait for their next attempt, and how many
-dead letters are kept. A name shows that broker, channel, trigger or
+dead letters are kept. What is not ready, or is of a broker or channel that is
+not there, is shown with the reason; STATE is ok only where nothing is amiss, and
+no dead letter is kept. A name shows that broker, channel, trigger or
 subscription alone.`,
 		Example: `  leat status
   leat status trigger/mail -o wide

@@ -57,10 +57,14 @@ func statusTable(s style, wide, namespaces bool, status operations.Status) *tabl
 			name = ch.Namespace + " " + name
 		}
 		row := []string{name, fmt.Sprint(ch.Events), rate(ch.EventsPerSecond), "", "", "", "", ""}
+		if ch.Partitions == 0 { // there is no log
+			row[1], row[2] = "", ""
+		}
 		if wide {
 			row = append(row, "", size(ch.Bytes), age(status.Time, ch.Oldest), fmt.Sprint(ch.Partitions))
 		}
-		t.add(nil, row...)
+		state, paint := notReady(s, ch.Ready)
+		t.add(paint, append(row, state)...)
 		for _, sub := range ch.Subscriptions {
 			state, paint := stateOf(s, sub)
 			row := []string{
@@ -81,13 +85,33 @@ func statusTable(s style, wide, namespaces bool, status operations.Status) *tabl
 
 // stateOf says in a word or a line how a subscription is.
 func stateOf(s style, sub operations.SubscriptionStatus) (string, func(string) string) {
+	state, paint := notReady(s, sub.Ready)
 	switch {
+	case state != "":
+		return state, paint
 	case sub.Paused:
 		return "paused, " + sub.Reason + ": " + sub.Message, s.red
-	case sub.Waiting > 0 && sub.LastErrorAt.After(sub.LastSuccessAt):
+	case sub.LastErrorAt.After(sub.LastSuccessAt) && (sub.Waiting > 0 || sub.DeadLetters > 0):
 		return "failing: " + sub.LastError, s.yellow
+	case sub.DeadLetters > 0:
+		state = "dead letters"
+		if sub.LastError != "" {
+			state += ", last error: " + sub.LastError
+		}
+		return state, s.yellow
 	}
 	return "ok", nil
+}
+
+// notReady says why a resource is not; "" where it is, or nobody knows of it.
+func notReady(s style, r operations.Ready) (string, func(string) string) {
+	switch {
+	case r.Status == "False":
+		return "not ready, " + r.Reason + ": " + r.Message, s.red
+	case r.Status == "Unknown" && r.Reason != "":
+		return "not known yet, " + r.Reason + ": " + r.Message, s.yellow
+	}
+	return "", nil
 }
 
 // table aligns columns. A row is painted after it has been aligned.

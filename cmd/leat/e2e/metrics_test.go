@@ -40,9 +40,9 @@ metadata: {name: confused}
 spec:
   broker: default
   filters: [{expr: "data.total > 100"}]
-  subscriber: {uri: "http://%[1]s/text"}
----
-apiVersion: eventing.knative.dev/v1
+  subscriber: {uri: "http://%[1]s/text"}`
+
+const denied = `apiVersion: eventing.knative.dev/v1
 kind: Trigger
 metadata: {name: denied}
 spec:
@@ -63,6 +63,10 @@ func TestWhatIsCounted(t *testing.T) {
 	defer subscriber.Close()
 	s := startServer(t)
 	s.apply(fmt.Sprintf(counted, subscriber.Listener.Addr()))
+	s.put(denied)
+	eventually(t, 20*time.Second, "the log knows the trigger that is denied", func() bool {
+		return s.condition(parse(t, denied)[0], "SubscriptionReady") == "True"
+	})
 	if status, body, err := post(t.Context(), s.url("/default/default"), "o1", "order", nil, `{"total":"many"}`); err != nil || status != 202 {
 		t.Fatalf("%d %s %v", status, body, err)
 	}

@@ -37,6 +37,11 @@ func TestStatus(t *testing.T) {
 	if err := s.tryApply("apiVersion: eventing.knative.dev/v1\nkind: Trigger\nmetadata: {name: lost}\nspec: {broker: default, subscriber: {ref: {apiVersion: v1, kind: Service, name: absent}}}"); err != nil {
 		t.Fatal(err)
 	}
+	s.put(of("spy", "http://169.254.169.254/") + "\n---\n" + strings.Replace(of("orphan", good.URL), "broker: default", "broker: gone", 1))
+	s.becomes(of("spy", ""), "DestinationDenied subscriber: deliveries to 169.254.169.254:80 are refused: it is a link-local address, where machines' credentials are served; the server's setting allow-destinations allows it; name another destination")
+	eventually(t, 20*time.Second, "the log knows the trigger that is denied", func() bool {
+		return s.condition(parse(t, of("spy", ""))[0], "SubscriptionReady") == "True"
+	})
 	if _, stderr, code := leat(t, s.env(), "", "send", "default", "--count", "10"); code != 0 {
 		t.Fatal(stderr)
 	}
@@ -49,19 +54,23 @@ func TestStatus(t *testing.T) {
 		return operations.SubscriptionStatus{}
 	}
 	eventually(t, 20*time.Second, "all have ended", func() bool {
-		return find("good").DeliveredPerSecond > 0 && find("bad").DeadLetters == 10 && find("lost").Reason == "Unresolved"
+		return find("good").DeliveredPerSecond > 0 && find("bad").DeadLetters == 10 && find("spy").DeadLetters == 10 && find("lost").Reason == "Unresolved"
 	})
 	if st := s.status("default"); st.Channels[0].Events != 10 || st.Channels[0].Bytes == 0 || st.Disk.FreeBytes == 0 || st.Version.Node == "" {
 		t.Errorf("%+v", st)
 	}
 	out, _, _ := leat(t, s.env(), "", "status")
 	out = regexp.MustCompile(`(?m)^Log: .*`).ReplaceAllString(out, "Log: …")
+	out = strings.ReplaceAll(out, bad.URL, "http://127.0.0.1:1")
 	out = regexp.MustCompile(`\d+\.\d/s`).ReplaceAllString(out, "N.N/s")
 	want := `NAME            EVENTS   RATE  LAG  AGE  OUT  WAITING  DEAD  STATE
 broker/default      10  N.N/s
-  trigger/bad             0/s    0    -    0        0    10  ok
+  trigger/bad             0/s    0    -    0        0    10  failing: subscriber http://127.0.0.1:1 answered 400 Bad Request
   trigger/good          N.N/s    0    -    0        0     0  ok
-  trigger/lost            0/s   10    …    0        0     0  paused, Unresolved: the subscriber has no address yet; events wait and no attempt is spent
+  trigger/lost            0/s   10    …    0        0     0  not ready, NotFound: subscriber: Service default/absent not found
+  trigger/spy             0/s    0    -    0        0    10  not ready, DestinationDenied: subscriber: deliveries to 169.254.169.254:80 are refused: it is a link-local address, where machines' credentials are served; the server's setting allow-destinations allows it; name another destination
+broker/gone                                                  not ready, NotFound: there is no Broker default/gone
+  trigger/orphan          0/s    0    -    0        0     0  not ready, BrokerNotFound: Broker default/gone not found: create it, or delete this Trigger and name another
 
 Log: …
 `

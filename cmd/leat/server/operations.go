@@ -2,8 +2,10 @@ package server
 
 import (
 	"runtime"
+	"sync/atomic"
 
 	"github.com/leat-dev/leat/apiserver"
+	"github.com/leat-dev/leat/broker/controller"
 	"github.com/leat-dev/leat/broker/operations"
 	"github.com/leat-dev/leat/channel"
 	"github.com/leat-dev/leat/cmd/leat/settings"
@@ -13,10 +15,10 @@ import (
 
 // operationsOptions are what the operations API stands on. The groups share a
 // file system.
-func operationsOptions(s settings.Server, log *channel.Log, d *dispatcher.Dispatcher, version string, meta, shard *raftlog.Group) operations.Options {
+func operationsOptions(s settings.Server, log *channel.Log, d *dispatcher.Dispatcher, asked *declared, version string, meta, shard *raftlog.Group) operations.Options {
 	groups := []*raftlog.Group{meta, shard}
 	return operations.Options{
-		Channels: log, Inventory: log, Subscriptions: d, Verify: verifier(log, meta, shard),
+		Channels: log, Inventory: log, Subscriptions: d, Resources: asked.resources, Verify: verifier(log, meta, shard),
 		Version: operations.Version{
 			Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 			Kubernetes: apiserver.KubernetesVersion, Node: s.Node,
@@ -33,4 +35,17 @@ func operationsOptions(s settings.Server, log *channel.Log, d *dispatcher.Dispat
 			return disk, err
 		},
 	}
+}
+
+// declared are the resources as their controller knows them. The API is served
+// before there is one.
+type declared struct {
+	by atomic.Pointer[controller.Controller]
+}
+
+func (d *declared) resources() []operations.Resource {
+	if c := d.by.Load(); c != nil {
+		return c.Resources()
+	}
+	return nil
 }

@@ -172,7 +172,7 @@ func startController(ctx context.Context, s settings.Server, l listeners, a *api
 	}
 	c, err := controller.New(controller.Options{
 		Client: client, Mapper: mapper, Log: log, Dispatcher: d, Registry: r,
-		AcceptReply: i.AcceptReply, BaseURL: l.publicURL(),
+		AcceptReply: i.AcceptReply, Denies: d.Denies, BaseURL: l.publicURL(),
 		DeliveryTimeout: s.DeliveryTimeout, Logger: logger,
 	})
 	if err != nil {

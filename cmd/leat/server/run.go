@@ -77,7 +77,8 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	recorder := newRecorder(s, logger)
 	ingress := broker.NewIngress(ingressOptions(s, registry, publishers, recorder, m, spans))
 
-	api, err := startAPI(ctx, s, listeners, meta, operationsOptions(s, log, d, version, metaGroup, logGroup), version, logger, fail, &stops)
+	asked := &declared{}
+	api, err := startAPI(ctx, s, listeners, meta, operationsOptions(s, log, d, asked, version, metaGroup, logGroup), version, logger, fail, &stops)
 	if err != nil {
 		return err
 	}
@@ -86,6 +87,7 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	if err != nil {
 		return err
 	}
+	asked.by.Store(c)
 	if err := startSources(ctx, s, api, c, log, d, ingress, logger, fail, &stops); err != nil {
 		return err
 	}
