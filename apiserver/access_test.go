@@ -186,23 +186,3 @@ func TestAccessReviews(t *testing.T) {
 		t.Errorf("of another namespace: %v", err)
 	}
 }
-
-// TestKubectlAsServiceAccount: what kubectl has commands for.
-func TestKubectlAsServiceAccount(t *testing.T) {
-	s := start(t, options(t))
-	k := newKubectl(t, s)
-	k.expect(k.run("", "create", "serviceaccount", "a"), "serviceaccount/a created")
-	token := strings.TrimSpace(k.run("", "create", "token", "a", "--duration=1h"))
-	k.expect(k.fail("", "create", "token", "a", "--duration=1m"), "…may not specify a duration less than 10 minutes")
-	k.expect(k.run("", "auth", "whoami"), "ATTRIBUTE VALUE\nUsername admin\nGroups [system:masters system:authenticated]…")
-	k.expect(k.run("", "auth", "can-i", "delete", "namespaces"), "…yes")
-	k.expect(k.run("", "auth", "can-i", "publish", "brokers.eventing.knative.dev", "--as=x", "--as-group=system:serviceaccounts:default"), "…yes")
-
-	empty := []string{"--kubeconfig=/dev/null", "--server=" + s.config.Host, "--certificate-authority=" + s.o.KeysDir + "/" + authorityCert, "--token=" + token}
-	as := func(args ...string) []string { return append(args, empty...) }
-	k.expect(k.run("", as("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")...), "system:serviceaccount:default:a")
-	k.expect(k.run("", as("auth", "can-i", "publish", "brokers.eventing.knative.dev")...), "…yes")
-	k.expect(k.fail("", as("auth", "can-i", "publish", "brokers.eventing.knative.dev", "-n", "other")...), "…no")
-	k.expect(k.run("", as("auth", "can-i", "--list")...), "… brokers.eventing.knative.dev [] [] [publish] …")
-	k.expect(k.fail("", as("get", "brokers")...), `…system:serviceaccount:default:a" cannot list resource "brokers"…`)
-}
