@@ -37,6 +37,7 @@ type Dispatcher interface {
 	Detach(ctx context.Context, uid string) error
 	SetTarget(t dispatcher.Target)
 	RemoveTarget(uid string)
+	Status(uid string) (dispatcher.Status, bool)
 }
 
 // Resolver resolves sinks; *controller.Sinks is one.
@@ -69,6 +70,9 @@ type Options struct {
 	// DetachTimeout bounds how long the log of a deleted source waits for the
 	// requests that are out (30 s).
 	DetachTimeout time.Duration
+	// PauseInterval is how often the dispatcher is asked for sources whose
+	// deliveries have paused (5 s).
+	PauseInterval time.Duration
 	// MinBackoff and MaxBackoff bound the wait after a failure (50 ms, 10 s).
 	MinBackoff, MaxBackoff time.Duration
 
@@ -82,6 +86,7 @@ func (o Options) withDefaults() Options {
 	def(&o.AppendTimeout, 30*time.Second)
 	def(&o.Workers, 4)
 	def(&o.DetachTimeout, 30*time.Second)
+	def(&o.PauseInterval, 5*time.Second)
 	def(&o.MinBackoff, 50*time.Millisecond)
 	def(&o.MaxBackoff, 10*time.Second)
 	if o.Now == nil {
@@ -111,6 +116,7 @@ type Controller struct {
 	sinks     map[string]Resolver
 	informers map[string]cache.SharedIndexInformer
 	queue     workqueue.TypedRateLimitingInterface[key]
+	pauses    status.Pauses[key]
 	synced    chan struct{} // closed when all objects are queued
 
 	mu        sync.Mutex
@@ -160,12 +166,13 @@ func (c *Controller) Run(ctx context.Context) error {
 	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
 		return context.Cause(ctx)
 	}
-	for _, orphan := range c.orphans() {
-		c.queue.Add(orphan)
+	for _, k := range c.owners() {
+		c.queue.Add(k)
 	}
 	for range c.o.Workers {
 		all.Go(func() { c.work(ctx) })
 	}
+	all.Go(func() { c.watchPauses(ctx) })
 	close(c.synced)
 	<-ctx.Done()
 	return context.Cause(ctx)
@@ -203,6 +210,23 @@ func (c *Controller) work(ctx context.Context) {
 			c.queue.AddRateLimited(k)
 		}
 		c.queue.Done(k)
+	}
+}
+
+// watchPauses has the status of a source written when the deliveries from its
+// log have paused or gone on.
+func (c *Controller) watchPauses(ctx context.Context) {
+	t := time.NewTicker(c.o.PauseInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		for _, k := range c.pauses.Look(c.owners(), c.o.Dispatcher.Status) {
+			c.queue.Add(k)
+		}
 	}
 }
 

@@ -286,6 +286,35 @@ func TestSinkElsewhere(t *testing.T) {
 	})
 }
 
+// TestPausedLog: that the deliveries from a source's own log have paused is a
+// condition, for as long as it lasts; the source stays Ready.
+func TestPausedLog(t *testing.T) {
+	in(t, func(w *world) {
+		pause := func(s dispatcher.Status) {
+			w.dispatcher.mu.Lock()
+			w.dispatcher.status = s
+			w.dispatcher.mu.Unlock()
+			time.Sleep(time.Minute)
+			w.settle()
+		}
+		w.apply("http://elsewhere/")
+		working := w.status()
+		pause(dispatcher.Status{Paused: true, Reason: dispatcher.ReasonMaxWaiting, Message: "1000 events wait"})
+		if s := w.status(); !strings.Contains(s, "Delivering False "+dispatcher.ReasonMaxWaiting+" 1000 events wait") || !strings.Contains(s, "Ready True") {
+			t.Error(s)
+		}
+		pause(dispatcher.Status{})
+		w.expect("status", w.status(), working)
+		pause(dispatcher.Status{Paused: true, Reason: dispatcher.ReasonUnresolved}) // SinkProvided says that
+		w.expect("status", w.status(), working)
+		w.apply("a") // it has its log still
+		pause(dispatcher.Status{Paused: true, Reason: dispatcher.ReasonDamaged, Message: "damaged"})
+		if s := w.status(); !strings.Contains(s, "Delivering False "+dispatcher.ReasonDamaged+" damaged") {
+			t.Error(s)
+		}
+	})
+}
+
 func TestSinkThatDoesNotResolve(t *testing.T) {
 	in(t, func(w *world) {
 		w.apply("later")

@@ -142,6 +142,13 @@ type fakeDispatcher struct {
 	mu       sync.Mutex
 	attached map[string]bool
 	targets  map[string]dispatcher.Target
+	status   dispatcher.Status // of all
+}
+
+func (d *fakeDispatcher) Status(uid string) (dispatcher.Status, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.status, d.attached[uid]
 }
 
 func (d *fakeDispatcher) Attach(ch channel.Channel) {

@@ -62,13 +62,13 @@ func (c *Controller) dropOthers(ctx context.Context, k key, uid string) error {
 	return nil
 }
 
-// orphans are the objects that have a log: those that are gone, too.
-func (c *Controller) orphans() []key {
-	var all []key
+// owners are the objects that have a log, by its UID: those that are gone, too.
+func (c *Controller) owners() map[string]key {
+	all := map[string]key{}
 	for _, ch := range c.o.Log.List() {
 		id := ch.ID()
 		if _, ok := c.kinds[id.Kind]; ok {
-			all = append(all, key{id.Kind, id.Namespace, id.Name})
+			all[id.UID] = key{id.Kind, id.Namespace, id.Name}
 		}
 	}
 	return all

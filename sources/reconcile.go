@@ -117,6 +117,7 @@ func (c *Controller) writeStatus(ctx context.Context, k key, u *unstructured.Uns
 	default:
 		conds.Yes(conditionDeployed)
 	}
+	c.pauses.Tell(&conds, string(u.GetUID()))
 	is.SinkURI = sink.URL
 	is.CEAttributes = s.Attributes
 	if len(s.Notes) > 0 && is.Annotations == nil {

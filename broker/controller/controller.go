@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/url"
 	"strings"
 	"sync"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/leat-dev/leat/api/annotations"
 	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/broker/status"
 	"github.com/leat-dev/leat/channel"
 	"github.com/leat-dev/leat/dispatcher"
 )
@@ -138,7 +138,7 @@ type Controller struct {
 	refs    *tracker
 	foreign *foreign
 	targets *targets
-	pauses  *pauses
+	pauses  status.Pauses[key]
 	given   deliveries
 	others  others
 
@@ -167,7 +167,6 @@ func New(o Options) (*Controller, error) {
 	c.sets = newSets()
 	c.foreign = newForeign(c)
 	c.targets = newTargets(o.Dispatcher)
-	c.pauses = newPauses()
 	return c, nil
 }
 
@@ -357,57 +356,8 @@ func (c *Controller) watchPauses(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		for _, k := range c.pauses.look(c.targets.all(), c.o.Dispatcher.Status) {
+		for _, k := range c.pauses.Look(c.targets.all(), c.o.Dispatcher.Status) {
 			c.queue.Add(k)
 		}
 	}
-}
-
-// pauses are the subscriptions that have paused, as last seen. One that
-// pauses and goes on all the time is not reported: it has to be seen twice.
-type pauses struct {
-	mu    sync.Mutex
-	known map[string]pause
-}
-
-type pause struct {
-	reason, message string
-	seen            int
-}
-
-// reported says whether a pause is shown.
-func (p pause) reported() bool { return p.seen >= 2 }
-
-func newPauses() *pauses { return &pauses{known: map[string]pause{}} }
-
-// look gives the subscriptions whose status has to be written again.
-func (p *pauses) look(all map[string]key, status func(uid string) (dispatcher.Status, bool)) []key {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var changed []key
-	for uid, k := range all {
-		s, ok := status(uid)
-		was := p.known[uid]
-		if !ok || !s.Paused || s.Reason == dispatcher.ReasonUnresolved {
-			delete(p.known, uid)
-			if was.reported() {
-				changed = append(changed, k)
-			}
-			continue
-		}
-		is := pause{reason: s.Reason, message: s.Message, seen: was.seen + 1}
-		p.known[uid] = is
-		if is.reported() && (!was.reported() || was.reason != is.reason) {
-			changed = append(changed, k)
-		}
-	}
-	maps.DeleteFunc(p.known, func(uid string, _ pause) bool { _, ok := all[uid]; return !ok })
-	return changed
-}
-
-func (p *pauses) get(uid string) (pause, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	is := p.known[uid]
-	return is, is.reported()
 }

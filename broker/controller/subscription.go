@@ -62,7 +62,7 @@ func (c *Controller) reconcileSubscription(ctx context.Context, k key) error {
 		c.queue.AddAfter(k, c.o.Settle)
 		return nil
 	}
-	c.paused(&conds, string(s.UID))
+	c.pauses.Tell(&conds, string(s.UID))
 	s.Status.PhysicalSubscription = to
 	s.Status.ObservedGeneration = s.Generation
 	s.Status.SetConditions(c.now(), conds...)

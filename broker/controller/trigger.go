@@ -14,10 +14,6 @@ import (
 	"github.com/leat-dev/leat/dispatcher"
 )
 
-// conditionDelivering is of a Trigger or Subscription whose deliveries have
-// paused; it is there only then, and does not count for Ready.
-const conditionDelivering = "Delivering"
-
 // reconcileTrigger makes a Trigger what is asked for.
 func (c *Controller) reconcileTrigger(ctx context.Context, k key) error {
 	was := get[*eventingv1.Trigger](c.caches, k)
@@ -75,7 +71,7 @@ func (c *Controller) reconcileTrigger(ctx context.Context, k key) error {
 		c.queue.AddAfter(k, c.o.Settle)
 		return nil
 	}
-	c.paused(&conds, string(t.UID))
+	c.pauses.Tell(&conds, string(t.UID))
 	t.Status.SubscriberURI = subscriber
 	t.Status.DeadLetterSinkURI = sink
 	t.Status.ObservedGeneration = t.Generation
@@ -104,14 +100,6 @@ func (c *Controller) subscribed(conds *status.Conditions, kind string, of key, p
 }
 
 func partitions(ch channel.Channel) int { return len(ch.Partitions()) }
-
-// paused says that the deliveries have paused.
-func (c *Controller) paused(conds *status.Conditions, uid string) {
-	if p, ok := c.pauses.get(uid); ok {
-		conds.Add(conditionDelivering, "False", p.reason, p.message)
-		(*conds)[len(*conds)-1].Severity = duckv1.SeverityWarning
-	}
-}
 
 // dependency says what the object that a Trigger depends on lacks.
 func (r *resolver) dependency(ctx context.Context, t *eventingv1.Trigger) *status.Problem {

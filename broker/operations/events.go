@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/leat-dev/leat/channel"
-	"github.com/leat-dev/leat/filter"
 )
 
 // Channels finds a channel by the kind and name of its resource.
@@ -102,14 +101,38 @@ func refuse(w http.ResponseWriter, status int, field, reason string) {
 }
 
 // Line is one line of a stream of events: an event with its place in the log,
-// or the error that ended the stream.
+// events that are gone, or the error that ended the stream.
 type Line struct {
 	Partition int             `json:"partition"`
 	Offset    uint64          `json:"offset"`
 	Time      time.Time       `json:"time,omitzero"` // when it was accepted
 	Event     json.RawMessage `json:"event,omitempty"`
-	Error     string          `json:"error,omitempty"`
+	// Gap says that the events from Offset on, up to its end, cannot be shown.
+	Gap   *Gap   `json:"gap,omitempty"`
+	Error string `json:"error,omitempty"`
 }
+
+// Gap is a part of a partition that a stream had to leave out.
+type Gap struct {
+	To     uint64 `json:"to"` // the offset that the stream goes on at
+	Reason string `json:"reason"`
+}
+
+// Why events cannot be shown.
+const (
+	GapExpired = "expired" // retention passed them
+	GapDamaged = "damaged" // they lay in a damaged range that was passed by command
+)
+
+// Headers of a stream.
+const (
+	// LogHeader names the log. Whoever makes a broker of the same name anew makes
+	// another log.
+	LogHeader = "Leat-Log"
+	// PositionsHeader has the offset that the stream begins at in each partition,
+	// in the form that the parameter since takes.
+	PositionsHeader = "Leat-Positions"
+)
 
 // events streams a channel's events as lines of JSON, each partition in order.
 func (h *handler) events(w http.ResponseWriter, r *http.Request, kind string) {
@@ -131,6 +154,8 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request, kind string) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.Header().Set(LogHeader, ch.ID().UID)
+	w.Header().Set(PositionsHeader, positionsOf(starts).String())
 	ctx, cancel := context.WithCancelCause(r.Context())
 	batches, wait := h.read(ctx, cancel, starts, q)
 	defer wait()
@@ -144,10 +169,13 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request, kind string) {
 	}
 }
 
-// batch is what one read of a partition found.
+// batch is what one read of a partition found: events, or that there are none
+// from an offset on.
 type batch struct {
 	partition int
 	events    []channel.Stored
+	from      uint64 // of gap
+	gap       *Gap
 }
 
 // read reads partitions, each in its own goroutine, which holds one batch at
@@ -208,6 +236,11 @@ func (l *lines) all(batches <-chan batch, limit int) error {
 		if !ok {
 			return nil
 		}
+		if b.gap != nil {
+			if err := l.encode(Line{Partition: b.partition, Offset: b.from, Gap: b.gap}); err != nil {
+				return err
+			}
+		}
 		for _, s := range b.events {
 			if err := l.encode(toLine(b.partition, s)); err != nil {
 				return err
@@ -218,82 +251,6 @@ func (l *lines) all(batches <-chan batch, limit int) error {
 		}
 	}
 }
-
-// start is where a partition's stream begins.
-type start struct {
-	channel.Partition
-	offset uint64
-}
-
-// startOffsets are those of all partitions, or the status to refuse with.
-func startOffsets(ctx context.Context, ch channel.Channel, q query) ([]start, int, error) {
-	partitions := ch.Partitions()
-	if q.since == "offset" && len(partitions) > 1 {
-		return nil, http.StatusBadRequest, fmt.Errorf("an offset means one event only where there is one partition, and here are %d: say a time, or beginning", len(partitions))
-	}
-	starts := make([]start, 0, len(partitions))
-	for _, p := range partitions {
-		floor, next := p.Bounds()
-		s := start{p, next}
-		switch q.since {
-		case "beginning":
-			s.offset = floor
-		case "offset":
-			s.offset = max(q.offset, floor)
-		case "time":
-			at, err := p.OffsetAt(ctx, q.start)
-			if err != nil {
-				return nil, http.StatusInternalServerError, err
-			}
-			s.offset = at
-		}
-		starts = append(starts, s)
-	}
-	return starts, 0, nil
-}
-
-// stream sends a partition's matching events from its start on, until ctx ends
-// or, where it does not follow, the end is reached.
-func (h *handler) stream(ctx context.Context, p start, q query, out chan<- batch) error {
-	offset := p.offset
-	view := filter.NewView(nil)
-	for {
-		events, err := p.Read(ctx, offset, h.ReadEvents, h.ReadBytes)
-		if errors.Is(err, channel.ErrExpired) {
-			offset, _ = p.Bounds() // retention was faster than this reader
-			continue
-		}
-		if passed := (*channel.PassedError)(nil); errors.As(err, &passed) {
-			offset = passed.Range.To
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if len(events) == 0 {
-			if !q.follow {
-				return nil
-			}
-			if err := p.Wait(ctx, offset, noTerms); err != nil {
-				return err
-			}
-			continue
-		}
-		offset = events[len(events)-1].Offset + 1
-		events = q.matching(view, events)
-		if len(events) == 0 {
-			continue
-		}
-		select {
-		case out <- batch{p.Number(), events}:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// noTerms makes Wait deaf to changes of terms.
-const noTerms = ^uint64(0)
 
 func toLine(partition int, s channel.Stored) Line {
 	return Line{Partition: partition, Offset: s.Offset, Time: time.UnixMicro(s.Time).UTC(), Event: s.Event.AppendJSON(nil)}

@@ -134,6 +134,44 @@ func TestPartitions(t *testing.T) {
 	}
 }
 
+// TestPositions: a stream says where it begins in each partition, and one that
+// is asked for from there on has what follows, also where no event had come.
+func TestPositions(t *testing.T) {
+	w := newWorld(t)
+	w.fill(w.channel, 0, 40)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	at := func(query string) string {
+		res := w.open(ctx, channelEvents+"?"+query)
+		if log := res.Header.Get(LogHeader); log != "2" {
+			t.Errorf("%s: the log is %q", query, log)
+		}
+		return res.Header.Get(PositionsHeader)
+	}
+	if got := at("since=beginning&limit=1"); got != "0:0,1:0" {
+		t.Errorf("the beginning is %s", got)
+	}
+	end := at("since=end&follow=false")
+	if n := len(w.read(channelEvents + "?follow=false&since=" + end)); n != 0 {
+		t.Errorf("%d events after the end", n)
+	}
+	w.fill(w.channel, 40, 50)
+	if n := len(w.read(channelEvents + "?follow=false&since=" + end)); n != 10 {
+		t.Errorf("%d events of 10 since %s", n, end)
+	}
+	// A partition that is not named may have been added since: it is read whole.
+	whole := len(w.read(channelEvents + "?follow=false&since=beginning"))
+	_, ends := w.channel.Partitions()[0].Bounds()
+	if n := len(w.read(fmt.Sprintf("%s?follow=false&since=0:%d", channelEvents, ends))); n != whole-int(ends) {
+		t.Errorf("%d events of partition 1, want %d", n, whole-int(ends))
+	}
+	for positions, want := range map[string]string{"0:0,2:0": "no partition 2", "0:1000": "another log", "0:1,0:1": "must be", "0:x": "must be", "0": "partition"} {
+		if p := w.refused(channelEvents+"?since="+positions, http.StatusBadRequest); p.Field != "since" || !strings.Contains(p.Reason, want) {
+			t.Errorf("%s: %+v", positions, p)
+		}
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	w := newWorld(t)
 	for path, field := range map[string]string{
@@ -244,12 +282,13 @@ func (p expiringPartition) Read(ctx context.Context, offset uint64, limit, maxBy
 	return p.Partition.Read(ctx, offset, limit, maxBytes)
 }
 
-// TestReaderSlowerThanRetention goes on where the log begins now.
+// TestReaderSlowerThanRetention goes on where the log begins now, and says what
+// is gone.
 func TestReaderSlowerThanRetention(t *testing.T) {
 	w := newWorld(t)
 	w.fill(w.broker, 0, 10)
 	w.broken = func(ch channel.Channel) channel.Channel { return expiring{ch, new(int)} }
-	if got := ids(w.read(brokerEvents + "?since=beginning&follow=false")); got != "n6 n7 n8 n9" {
+	if got := ids(w.read(brokerEvents + "?since=beginning&follow=false")); got != "expired:0-6 n6 n7 n8 n9" {
 		t.Error(got)
 	}
 }

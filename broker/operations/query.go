@@ -3,6 +3,7 @@ package operations
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -15,12 +16,13 @@ import (
 
 // query says which events a stream has.
 type query struct {
-	since  string
-	start  time.Time
-	offset uint64
-	follow bool
-	limit  int
-	filter *filter.Filter
+	since     string
+	start     time.Time
+	offset    uint64
+	positions Positions
+	follow    bool
+	limit     int
+	filter    *filter.Filter
 }
 
 // parameters are those of a query.
@@ -86,7 +88,47 @@ func (q *query) parseSince(s string, now time.Time) error {
 		q.since, q.start = "time", now.Add(-d)
 		return nil
 	}
-	return fmt.Errorf("%q must be end, beginning, an offset, a time such as 2026-01-02T15:04:05Z, or a duration back such as 1h30m", s)
+	if p, err := ParsePositions(s); err == nil {
+		q.since, q.positions = "positions", p
+		return nil
+	}
+	return fmt.Errorf("%q must be end, beginning, an offset, positions such as 0:17,1:4, a time such as 2026-01-02T15:04:05Z, or a duration back such as 1h30m", s)
+}
+
+// Positions are offsets by partition.
+type Positions map[int]uint64
+
+// String is the form that the parameter since takes: 0:17,1:4.
+func (p Positions) String() string {
+	var b strings.Builder
+	for _, n := range slices.Sorted(maps.Keys(p)) {
+		if b.Len() > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "%d:%d", n, p[n])
+	}
+	return b.String()
+}
+
+// ParsePositions reads what String wrote.
+func ParsePositions(s string) (Positions, error) {
+	p := Positions{}
+	for each := range strings.SplitSeq(s, ",") {
+		number, offset, _ := strings.Cut(each, ":")
+		n, err := strconv.ParseUint(number, 10, 31)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no partition and offset, such as 0:17", each)
+		}
+		at, err := strconv.ParseUint(offset, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no partition and offset, such as 0:17", each)
+		}
+		if _, twice := p[int(n)]; twice {
+			return nil, fmt.Errorf("partition %d is named twice", n)
+		}
+		p[int(n)] = at
+	}
+	return p, nil
 }
 
 // matching are those events that the filter matches. One that it errors on

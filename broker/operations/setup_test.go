@@ -167,6 +167,8 @@ func ids(lines []Line) string {
 		var e struct{ ID string }
 		if l.Error != "" {
 			e.ID = "error: " + l.Error
+		} else if l.Gap != nil {
+			e.ID = fmt.Sprintf("%s:%d-%d", l.Gap.Reason, l.Offset, l.Gap.To)
 		} else if err := json.Unmarshal(l.Event, &e); err != nil {
 			e.ID = err.Error()
 		}

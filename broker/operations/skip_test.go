@@ -103,7 +103,7 @@ func TestSkipNamesTheDamage(t *testing.T) {
 	if err := json.Unmarshal(body, &got); err != nil || status != http.StatusOK || got != (Skipped{5, 7}) {
 		t.Fatalf("%d: %s", status, body)
 	}
-	if got := ids(w.read(brokerEvents + "?since=beginning&limit=7")); got != "n0 n1 n2 n3 n4 n8 n9" {
+	if got := ids(w.read(brokerEvents + "?since=beginning&limit=7")); got != "n0 n1 n2 n3 n4 damaged:5-8 n8 n9" {
 		t.Errorf("read %s", got)
 	}
 }

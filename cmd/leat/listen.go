@@ -35,7 +35,8 @@ runs, and show what it answers. Events come as a trigger delivers them, in binar
 mode; what the program answers with as an event goes into the broker. There is
 no trigger and no cursor: what comes while the command does not run is not
 delivered (--since looks back), and an event that fails is not kept. It is not
-tried again either, unless --retry says so.
+tried again either, unless --retry says so. Where the connection to the server
+breaks off, it goes on with the event that follows.
 
 Several requests are out at once: --concurrency 1 keeps the order.`,
 		Example: `  leat listen default --to localhost:3000
@@ -74,9 +75,7 @@ Several requests are out at once: --concurrency 1 keeps the order.`,
 	f := c.Flags()
 	flags.Declare(f)
 	f.StringVar(&to, "to", "", "where the program listens: HOST:PORT, PORT or a URL (required)")
-	f.StringVar(&q.Since, "since", "end", "where to begin: end, beginning, an offset, a time, or a duration back")
-	f.StringVar(&q.Filter, "filter", "", "only events that match: k=v,... or DIALECT:EXPR (exact, prefix, suffix, cesql, expr)")
-	f.IntVar(&q.Limit, "limit", 0, "end after so many events")
+	declareTail(f, &q)
 	f.IntVar(&l.Concurrency, "concurrency", 10, "requests at once")
 	f.DurationVar(&l.Timeout, "timeout", time.Minute, "time for one attempt")
 	f.IntVar(&l.Retries, "retry", 0, "attempts after the first, where a trigger would make some")
@@ -123,6 +122,7 @@ func listen(c *cobra.Command, cl *client.Client, broker string, q client.TailQue
 		printErr = errors.Join(printErr, print(a))
 	}
 	errs := c.ErrOrStderr()
+	q.Notice = noticePrinter(errs)
 	fmt.Fprintf(errs, "Events of broker %s/%s go to %s. Ctrl-C ends it.\n", cl.Namespace, broker, l.To)
 	err := l.Run(c.Context(), func(ctx context.Context, each func(operations.Line) error) error {
 		return cl.Tail(ctx, broker, q, each)

@@ -9,8 +9,10 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"sigs.k8s.io/yaml"
 
 	"github.com/leat-dev/leat/broker/operations"
@@ -41,16 +43,15 @@ func tailCommand() *cobra.Command {
 				return err
 			}
 			q.Follow = !noFollow
+			q.Notice = noticePrinter(c.ErrOrStderr())
 			return cl.Tail(c.Context(), args[0], q, linePrinter(c.OutOrStdout(), output.value))
 		},
 	}
 	f := c.Flags()
 	flags.Declare(f)
-	f.StringVar(&q.Since, "since", "end", "where to begin: end, beginning, an offset, a time, or a duration back")
-	f.StringVar(&q.Filter, "filter", "", "only events that match: k=v,... or DIALECT:EXPR (exact, prefix, suffix, cesql, expr)")
+	declareTail(f, &q)
 	f.BoolVar(&q.Channel, "channel", false, "the name is a Channel's")
 	f.BoolVar(&noFollow, "no-follow", false, "end with the last event there is")
-	f.IntVar(&q.Limit, "limit", 0, "end after so many events")
 	output = outputFlag(c)
 	c.ValidArgsFunction = completeNames(&flags, func() string {
 		if q.Channel {
@@ -59,6 +60,19 @@ func tailCommand() *cobra.Command {
 		return "brokers"
 	})
 	return c
+}
+
+// declareTail adds the flags of commands that follow events.
+func declareTail(f *pflag.FlagSet, q *client.TailQuery) {
+	f.StringVar(&q.Since, "since", "end", "where to begin: end, beginning, an offset, PARTITION:OFFSET,..., a time, or a duration back")
+	f.StringVar(&q.Filter, "filter", "", "only events that match: k=v,... or DIALECT:EXPR (exact, prefix, suffix, cesql, expr)")
+	f.IntVar(&q.Limit, "limit", 0, "end after so many events")
+	f.DurationVar(&q.Reconnect, "reconnect", 5*time.Minute, "how long to try to go on, with the event that follows, where the connection breaks off; 0: not at all")
+}
+
+// noticePrinter prints what people should know, and no program reads.
+func noticePrinter(w io.Writer) func(string) {
+	return func(s string) { fmt.Fprintln(w, "leat:", s) }
 }
 
 // errNegativeLimit keeps a slip from following a broker for ever.

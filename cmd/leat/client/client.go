@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
@@ -124,32 +123,59 @@ func (c *Client) EventTransport(file string) (*http.Transport, error) {
 // get asks the API for a path. Its body must be closed. Anything but 200 is an
 // error that carries the server's reason.
 func (c *Client) get(ctx context.Context, query url.Values, path ...string) (io.ReadCloser, error) {
+	body, _, err := c.open(ctx, query, path...)
+	return body, err
+}
+
+// open is get, with the headers of the answer.
+func (c *Client) open(ctx context.Context, query url.Values, path ...string) (io.ReadCloser, http.Header, error) {
 	u := c.base.JoinPath(path...)
 	u.RawQuery = query.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return c.do(req)
+	resp, err := c.send(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	return resp.Body, resp.Header, nil
 }
 
 // do sends a request; see get.
 func (c *Client) do(req *http.Request) (io.ReadCloser, error) {
+	resp, err := c.send(req)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+func (c *Client) send(req *http.Request) (*http.Response, error) {
 	req.Header.Set("Accept", "application/json")
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("%w\nIs the server running? `leat dev` starts one; the addresses of a server are in endpoints.json, in its data directory", err)
 	}
 	if resp.StatusCode == http.StatusOK {
-		return resp.Body, nil
+		return resp, nil
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", resp.Status, err)
+		return nil, &statusError{resp.StatusCode, fmt.Errorf("%s: %w", resp.Status, err)}
 	}
-	return nil, responseError(resp.Status, b)
+	return nil, &statusError{resp.StatusCode, responseError(resp.Status, b)}
 }
+
+// statusError is a refusal of the server.
+type statusError struct {
+	code int
+	error
+}
+
+// Unwrap returns the reason.
+func (e *statusError) Unwrap() error { return e.error }
 
 // responseError reads the reason out of a refusal: a Kubernetes Status, a
 // Problem of the operations API, or plain text.
@@ -196,71 +222,4 @@ func (c *Client) IngressURL(ctx context.Context, broker string) (string, error) 
 		return "", &NotReadyError{c.Namespace, broker, "it has no address yet"}
 	}
 	return b.Status.Address.URL, nil
-}
-
-// TailQuery says which events Tail reads.
-type TailQuery struct {
-	Channel bool // a Channel instead of a Broker
-	Since   string
-	Filter  string
-	Follow  bool
-	Limit   int
-}
-
-// errEnded is why a stream that was to go on is over.
-var errEnded = errors.New("the server ended it: it stops, or the broker or channel was deleted")
-
-// Tail calls each for every event, until ctx ends, the limit or, without
-// Follow, the end of the log is reached. A stream that ends earlier is an error.
-func (c *Client) Tail(ctx context.Context, name string, q TailQuery, each func(operations.Line) error) error {
-	kind := "brokers"
-	if q.Channel {
-		kind = "channels"
-	}
-	v := url.Values{"follow": {fmt.Sprint(q.Follow)}}
-	if q.Since != "" {
-		v.Set("since", q.Since)
-	}
-	if q.Filter != "" {
-		v.Set("filter", q.Filter)
-	}
-	if q.Limit > 0 {
-		v.Set("limit", fmt.Sprint(q.Limit))
-	}
-	body, err := c.get(ctx, v, "leat/v1/namespaces", c.Namespace, kind, name, "events")
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	var last *operations.Line
-	events := 0
-	for d := json.NewDecoder(body); ; events++ {
-		var line operations.Line
-		if err := d.Decode(&line); err != nil {
-			whole := errors.Is(err, io.EOF)
-			if ctx.Err() != nil || whole && (!q.Follow || q.Limit > 0 && events >= q.Limit) {
-				return nil
-			}
-			if whole {
-				err = errEnded
-			}
-			return brokeOff(name, last, err)
-		}
-		if line.Error != "" {
-			return errors.New(line.Error)
-		}
-		last = &line
-		if err := each(line); err != nil {
-			return err
-		}
-	}
-}
-
-// brokeOff says how to go on where a stream ended before its time.
-func brokeOff(name string, last *operations.Line, err error) error {
-	if last == nil {
-		return fmt.Errorf("the stream broke off before the first event: %w\nIs the server running? See `leat status`", err)
-	}
-	return fmt.Errorf("the stream broke off after the event at offset %d of partition %d: %w\nGo on with --since %s, which shows the last one again: see `leat tail %s --help`",
-		last.Offset, last.Partition, err, last.Time.Format(time.RFC3339Nano), name)
 }

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"net/http"
@@ -92,44 +91,6 @@ func TestTailFollows(t *testing.T) {
 	}
 	if out.String() != "first\nsecond\n" {
 		t.Errorf("got %q", out.String())
-	}
-}
-
-// TestTailTellsThatTheServerStopped: a script that follows must not take the
-// end of the server for the end of the events.
-func TestTailTellsThatTheServerStopped(t *testing.T) {
-	s := startServer(t)
-	s.apply(broker)
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if status, body, err := post(t.Context(), s.url("/default/default"), "first", "x", nil, "{}"); err != nil || status != 202 {
-		t.Fatalf("%d %s %v", status, body, err)
-	}
-	cmd := exec.CommandContext(t.Context(), path, "tail", "default", "--since", "beginning", "-o", "name")
-	cmd.Env = append(os.Environ(), s.env()...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "first\n" {
-		t.Fatalf("%q %v", line, err)
-	}
-	s.stop()
-	_ = cmd.Wait()
-	if status := cmd.ProcessState.ExitCode(); status != 1 {
-		t.Errorf("status %d, want 1", status)
-	}
-	for _, want := range []string{"broke off after the event at offset 0", "Go on with --since"} {
-		if !strings.Contains(stderr.String(), want) {
-			t.Errorf("%q is not in %q", want, stderr.String())
-		}
 	}
 }
 
