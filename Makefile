@@ -5,7 +5,7 @@ export CGO_ENABLED := 0
 BIN := bin/leat
 # Packages that stay clear of the Kubernetes libraries: the race detector would
 # compile those again, which takes minutes and tests nobody's code here.
-RACE := ./api/event/... ./raftlog/... ./filter/... ./channel/... ./dispatcher/... ./broker ./broker/operations/... ./cmd/leat/settings/... ./cmd/leat/server/certs ./cmd/leat/server/tracing
+RACE := ./api/event/... ./raftlog/... ./filter/... ./channel/... ./dispatcher/... ./broker ./broker/http1 ./broker/operations/... ./cmd/leat/settings/... ./cmd/leat/server/certs ./cmd/leat/server/tracing
 GOLANGCI := v2.15.0
 
 # How long make soak goes on.

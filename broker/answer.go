@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/broker/http1"
 	"github.com/leat-dev/leat/channel"
 	"github.com/leat-dev/leat/raftlog"
 )
@@ -84,29 +85,27 @@ type EventProblem struct {
 // maxProblems is how many bad events of a batch are told of.
 const maxProblems = 100
 
-// answer sends a refusal, with its reason.
-func (i *Ingress) answer(w http.ResponseWriter, err error, served *Served) {
+// refuse makes the answer to what is refused, with the reason.
+func (i *Ingress) refuse(a *http1.Answer, err error, served *Served) {
 	status, p := explain(err)
-	served.Status = status
 	if status == http.StatusServiceUnavailable {
 		served.Shortage = shortage(err)
 	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
+	a.Status = status
+	a.Headers = append(a.Headers[:0], event.Header{Name: "Content-Type", Value: "application/json"})
 	switch status {
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
-		h.Set("Retry-After", strconv.FormatInt(max(1, int64((i.o.RetryAfter+time.Second-1)/time.Second)), 10))
+		a.Headers = append(a.Headers, event.Header{Name: "Retry-After", Value: strconv.FormatInt(max(1, int64((i.o.RetryAfter+time.Second-1)/time.Second)), 10)})
 	case http.StatusUnauthorized:
-		h.Set("WWW-Authenticate", "Bearer")
+		a.Headers = append(a.Headers, event.Header{Name: "WWW-Authenticate", Value: "Bearer"})
 	case http.StatusMethodNotAllowed:
-		h.Set("Allow", allow)
+		a.Headers = append(a.Headers, event.Header{Name: "Allow", Value: allow})
 	}
 	text, err := json.Marshal(p)
 	if err != nil {
 		text = []byte(`{}`) // strings and numbers always marshal
 	}
-	w.WriteHeader(status)
-	_, _ = w.Write(append(text, '\n')) // a peer that is gone needs no answer
+	a.Body = append(text, '\n')
 }
 
 // explain is the status of an error, and what the sender is told of it.

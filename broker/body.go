@@ -30,6 +30,7 @@ const (
 type body struct {
 	bytes    []byte
 	reserved int64
+	borrowed bool // the memory is another's
 }
 
 func (b *bodies) init(limit int64) {
@@ -42,7 +43,7 @@ func (b *bodies) init(limit int64) {
 // where there is none. The body must be released, also after an error.
 func (b *bodies) read(into *body, from io.Reader, length, limit int64) error {
 	if length > limit {
-		return refuse(http.StatusRequestEntityTooLarge, "a body of %d bytes is over the limit of %d; nothing was accepted", length, limit)
+		return tooLarge(length, limit)
 	}
 	if err := b.grow(into, smallBody); err != nil {
 		return err
@@ -73,6 +74,19 @@ func (b *bodies) read(into *body, from io.Reader, length, limit int64) error {
 	}
 }
 
+// borrow makes a body of one that is in memory already, in the buffer that its
+// request came in: that counts as a small one.
+func (b *bodies) borrow(into *body, whole []byte, limit int64) error {
+	if n := int64(len(whole)); n > limit {
+		return tooLarge(n, limit)
+	}
+	if err := b.reserve(smallBody); err != nil {
+		return err
+	}
+	*into = body{bytes: whole, reserved: smallBody, borrowed: true}
+	return nil
+}
+
 // grow gives a body room for size bytes in all, keeping what it has.
 func (b *bodies) grow(into *body, size int64) error {
 	var next []byte
@@ -83,9 +97,8 @@ func (b *bodies) grow(into *body, size int64) error {
 	case size <= mediumBody:
 		size = mediumBody
 	}
-	if b.used.Add(size) > b.limit {
-		b.used.Add(-size)
-		return refuse(http.StatusServiceUnavailable, "the bodies of the requests at hand fill the %d bytes there are for them; send again later", b.limit).short(ShortageMemory)
+	if err := b.reserve(size); err != nil {
+		return err
 	}
 	switch size {
 	case smallBody:
@@ -100,14 +113,28 @@ func (b *bodies) grow(into *body, size int64) error {
 	return nil
 }
 
+// reserve counts memory that is about to be taken.
+func (b *bodies) reserve(size int64) error {
+	if b.used.Add(size) > b.limit {
+		b.used.Add(-size)
+		return refuse(http.StatusServiceUnavailable, "the bodies of the requests at hand fill the %d bytes there are for them; send again later", b.limit).short(ShortageMemory)
+	}
+	return nil
+}
+
+func tooLarge(length, limit int64) error {
+	return refuse(http.StatusRequestEntityTooLarge, "a body of %d bytes is over the limit of %d; nothing was accepted", length, limit)
+}
+
 // release gives a body's memory back.
 func (b *bodies) release(from *body) {
-	switch from.reserved {
-	case 0:
+	switch {
+	case from.reserved == 0:
 		return
-	case smallBody:
+	case from.borrowed:
+	case from.reserved == smallBody:
 		b.small.Put((*[smallBody]byte)(from.bytes[:smallBody]))
-	case mediumBody:
+	case from.reserved == mediumBody:
 		b.medium.Put((*[mediumBody]byte)(from.bytes[:mediumBody]))
 	}
 	b.used.Add(-from.reserved)

@@ -59,7 +59,7 @@ func inFakeTime(t *testing.T, o IngressOptions, f func(w *pipeWorld)) {
 		w := &pipeWorld{T: t, fakes: newFakes(), pipes: &pipes{conns: make(chan net.Conn), done: make(chan struct{})}}
 		o.Resolver = w.fakes
 		w.ingress = NewIngress(o)
-		s := NewServer(w.ingress, ServerOptions{})
+		s := NewServer(w.ingress, w.ingress, ServerOptions{})
 		ended := make(chan error)
 		go func() { ended <- s.Serve(w.pipes) }()
 		f(w)

@@ -9,11 +9,11 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/broker/http1"
 	"github.com/leat-dev/leat/channel"
 )
 
@@ -92,9 +92,10 @@ type Served struct {
 
 // Ingress serves /NAMESPACE/BROKER and /channels/NAMESPACE/NAME.
 type Ingress struct {
-	o        IngressOptions
-	bodies   bodies
-	requests *semaphore.Weighted
+	o         IngressOptions
+	bodies    bodies
+	requests  atomic.Int64 // being handled
+	deadlines deadlines
 }
 
 // NewIngress makes an ingress.
@@ -115,7 +116,7 @@ func NewIngress(o IngressOptions) *Ingress {
 	if o.Accepted == nil {
 		o.Accepted = func(channel.ID, []*event.Event) {}
 	}
-	i := &Ingress{o: o, requests: semaphore.NewWeighted(o.MaxRequests)}
+	i := &Ingress{o: o, deadlines: deadlines{after: o.AppendTimeout}}
 	i.bodies.init(o.MaxBodyMemory)
 	return i
 }
@@ -133,44 +134,28 @@ type target struct {
 	channel               channel.Channel
 }
 
-// ServeHTTP implements http.Handler.
-func (i *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s := serving{began: time.Now(), Served: Served{Status: http.StatusAccepted}}
-	err := i.serve(w, r, &s)
-	if err != nil {
-		i.answer(w, err, &s.Served)
-	} else {
-		w.WriteHeader(s.Status)
-	}
-	s.Took = time.Since(s.began)
-	i.o.Counted(s.Served)
-	if i.o.Spans != nil {
-		i.record(r, &s, err)
-	}
-}
-
 // serve does what a request asks for, and notes what it was.
-func (i *Ingress) serve(w http.ResponseWriter, r *http.Request, served *serving) error {
-	if !i.requests.TryAcquire(1) {
+func (i *Ingress) serve(q *request, a *http1.Answer, served *serving) error {
+	defer i.requests.Add(-1)
+	if i.requests.Add(1) > i.o.MaxRequests {
 		return refuse(http.StatusServiceUnavailable, "%d requests are being handled already, which is the limit; send again later", i.o.MaxRequests).short(ShortageRequests)
 	}
-	defer i.requests.Release(1)
-	t, err := i.target(r)
+	t, err := i.target(q)
 	if err != nil {
 		return err
 	}
 	if t.channel != nil {
 		served.Kind, served.Namespace, served.Name = kinds[t.kind], t.namespace, t.name
 	}
-	switch r.Method {
+	switch q.method {
 	case http.MethodPost:
-		return i.accept(r, t, served)
+		a.Status = http.StatusAccepted
+		return i.accept(q, t, served)
 	case http.MethodOptions:
-		i.options(w, r)
-		served.Status = http.StatusOK
+		i.options(q, a)
 		return nil
 	}
-	return refuse(http.StatusMethodNotAllowed, "method %s is not allowed: send events with POST", r.Method)
+	return refuse(http.StatusMethodNotAllowed, "method %s is not allowed: send events with POST", q.method)
 }
 
 // kinds are what the two forms of a path name.
@@ -181,8 +166,8 @@ const allow = "POST, OPTIONS"
 // target resolves a request's path; a trailing slash does not matter. Whoever
 // may not send to a namespace does not learn what is in it, by another method
 // neither: there nothing is looked up.
-func (i *Ingress) target(r *http.Request) (target, error) {
-	namespace, name, ok := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/"), "/"), "/")
+func (i *Ingress) target(q *request) (target, error) {
+	namespace, name, ok := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(q.path, "/"), "/"), "/")
 	t := target{kind: "broker", namespace: namespace, name: name}
 	if ns, n, isChannel := strings.Cut(name, "/"); isChannel && namespace == "channels" {
 		t = target{kind: "channel", namespace: ns, name: n}
@@ -191,10 +176,12 @@ func (i *Ingress) target(r *http.Request) (target, error) {
 		return target{}, refuse(http.StatusNotFound, "no events are taken here: send them to /NAMESPACE/BROKER or /channels/NAMESPACE/NAME")
 	}
 	if i.o.Authenticator != nil {
-		if r.Method != http.MethodPost {
+		if q.method != http.MethodPost {
 			return target{}, nil
 		}
-		if err := i.o.Authenticator.Authorize(r.Context(), r.Header.Get("Authorization"), t.namespace); err != nil {
+		ctx, cancel := i.within(q)
+		defer cancel()
+		if err := i.o.Authenticator.Authorize(ctx, q.headers.Get("Authorization"), t.namespace); err != nil {
 			return target{}, err
 		}
 	}
@@ -211,45 +198,47 @@ func (i *Ingress) target(r *http.Request) (target, error) {
 
 // options answers a web hook's request for validation, as the CloudEvents
 // specification of web hooks says.
-func (i *Ingress) options(w http.ResponseWriter, r *http.Request) {
-	h := w.Header()
-	h.Set("Allow", allow)
-	origin := r.Header.Get("WebHook-Request-Origin")
+func (i *Ingress) options(q *request, a *http1.Answer) {
+	origin := q.headers.Get("WebHook-Request-Origin")
 	if origin == "" {
 		origin = "*"
 	}
-	h.Set("WebHook-Allowed-Origin", origin)
 	rate := "*"
 	if i.o.WebHookRate > 0 {
 		rate = strconv.Itoa(i.o.WebHookRate)
 	}
-	h.Set("WebHook-Allowed-Rate", rate)
+	a.Status = http.StatusOK
+	a.Headers = []event.Header{{Name: "Allow", Value: allow}, {Name: "WebHook-Allowed-Origin", Value: origin}, {Name: "WebHook-Allowed-Rate", Value: rate}}
 }
 
 // accept reads a request and appends its events.
-func (i *Ingress) accept(r *http.Request, t target, served *serving) error {
-	if err := i.checkHeaders(r.Header); err != nil {
+func (i *Ingress) accept(q *request, t target, served *serving) error {
+	if err := i.checkHeaders(q.headers); err != nil {
 		return err
 	}
-	limit, err := i.bodyLimit(r)
+	limit, err := i.bodyLimit(q.headers)
 	if err != nil {
 		return err
 	}
 	var b body
 	defer i.bodies.release(&b)
-	err = i.bodies.read(&b, r.Body, r.ContentLength, limit)
+	if q.inMemory {
+		err = i.bodies.borrow(&b, q.whole, limit)
+	} else {
+		err = i.bodies.read(&b, q.body, q.length, limit)
+	}
 	served.Bytes = len(b.bytes)
 	if err != nil {
 		return err
 	}
-	events, _, err := event.FromMessage(requestHeaders(r.Header), b.bytes, i.o.Limits)
+	events, _, err := event.FromMessage(q.headers, b.bytes, i.o.Limits)
 	if err != nil || len(events) == 0 {
 		return err
 	}
-	if err := i.stamp(events, t, r.Header, served); err != nil {
+	if err := i.stamp(events, t, q.headers, served); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), i.o.AppendTimeout)
+	ctx, cancel := i.within(q)
 	defer cancel()
 	if i.o.Spans != nil {
 		served.appendBegan = time.Now()
@@ -264,11 +253,8 @@ func (i *Ingress) accept(r *http.Request, t target, served *serving) error {
 }
 
 // checkHeaders refuses what no event can be read under.
-func (i *Ingress) checkHeaders(h http.Header) error {
-	lines := 0
-	for _, values := range h {
-		lines += len(values)
-	}
+func (i *Ingress) checkHeaders(h headers) error {
+	lines := h.lines()
 	if lines > i.o.MaxHeaderLines {
 		return refuse(http.StatusRequestHeaderFieldsTooLarge, "%d header lines are over the limit of %d", lines, i.o.MaxHeaderLines)
 	}
@@ -282,28 +268,13 @@ func (i *Ingress) checkHeaders(h http.Header) error {
 // bodyLimit is how large a request's body may be. In binary mode it is the
 // data, so the limit of one event holds before it is read; but not where the
 // data is yet to be decoded.
-func (i *Ingress) bodyLimit(r *http.Request) (int64, error) {
-	mode, bad := event.ModeOf(r.Header.Get("Content-Type"))
+func (i *Ingress) bodyLimit(h headers) (int64, error) {
+	mode, bad := event.ModeOf(h.Get("Content-Type"))
 	if bad != nil {
 		return 0, bad
 	}
-	if mode == event.Binary && r.Header.Get("Ce-Datacontentencoding") == "" {
+	if mode == event.Binary && h.Get("Ce-Datacontentencoding") == "" {
 		return min(i.o.MaxBodyBytes, int64(i.o.Limits.MaxDataBytes)), nil
 	}
 	return i.o.MaxBodyBytes, nil
-}
-
-// requestHeaders are net/http's headers, as the event formats read them.
-type requestHeaders http.Header
-
-// Get implements event.Headers.
-func (h requestHeaders) Get(name string) string { return http.Header(h).Get(name) }
-
-// Each implements event.Headers.
-func (h requestHeaders) Each(f func(name, value string)) {
-	for name, values := range h {
-		for _, v := range values {
-			f(name, v)
-		}
-	}
 }

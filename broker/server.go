@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"context"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
@@ -8,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+
+	"github.com/leat-dev/leat/broker/http1"
 )
 
 // ServerOptions bound what one peer can hold of the HTTP server. Zero values
@@ -46,15 +50,22 @@ func (o *ServerOptions) setDefaults() {
 	}
 }
 
-// NewServer makes a server for h that speaks HTTP/1.1 and HTTP/2, the latter
-// also without TLS (with prior knowledge).
-func NewServer(h http.Handler, o ServerOptions) *http.Server {
+// Server serves HTTP/1.1 and HTTP/2, the latter also without TLS (with prior
+// knowledge). The plain requests of senders of events are read by package http1,
+// all others by net/http.
+type Server struct {
+	plain    *http1.Server
+	standard *http.Server
+}
+
+// NewServer makes a server for i; h serves what is no plain request to it.
+func NewServer(i *Ingress, h http.Handler, o ServerOptions) *Server {
 	o.setDefaults()
 	var p http.Protocols
 	p.SetHTTP1(true)
 	p.SetHTTP2(true)
 	p.SetUnencryptedHTTP2(true)
-	return &http.Server{
+	s := &Server{standard: &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: o.ReadHeaderTimeout,
 		ReadTimeout:       o.ReadTimeout,
@@ -64,8 +75,30 @@ func NewServer(h http.Handler, o ServerOptions) *http.Server {
 		Protocols:         &p,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: o.MaxStreams},
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
-	}
+	}}
+	s.plain = http1.NewServer(http1.Options{
+		Handler: i.ServePlain, Fallback: s.standard,
+		ReadHeaderTimeout: o.ReadHeaderTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout, IdleTimeout: o.IdleTimeout,
+		Logger: o.Logger,
+	})
+	return s
 }
+
+// Serve serves a listener until Shutdown or Close; then it returns
+// http.ErrServerClosed.
+func (s *Server) Serve(l net.Listener) error { return s.plain.Serve(l) }
+
+// ServeTLS is Serve for a listener whose connections speak TLS.
+func (s *Server) ServeTLS(l net.Listener, c *tls.Config) error {
+	s.standard.TLSConfig = c
+	return s.standard.ServeTLS(l, "", "")
+}
+
+// Shutdown stops listening, answers what has come, and ends; ctx bounds it.
+func (s *Server) Shutdown(ctx context.Context) error { return s.plain.Shutdown(ctx) }
+
+// Close ends everything at once.
+func (s *Server) Close() error { return s.plain.Close() }
 
 // LimitConns bounds the connections that a listener has accepted at once.
 func LimitConns(l net.Listener, o ServerOptions) net.Listener {

@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -130,12 +131,27 @@ func newWorld(t *testing.T, change ...func(*IngressOptions)) *world {
 	for _, f := range change {
 		f(&o)
 	}
-	s := httptest.NewUnstartedServer(nil)
-	s.Config = NewServer(NewIngress(o), ServerOptions{})
-	s.Start()
-	t.Cleanup(s.Close)
-	w.url = s.URL
+	i := NewIngress(o)
+	w.serve(i, i)
 	return w
+}
+
+// serve serves an ingress, and all that is no plain request to it by h.
+func (w *world) serve(i *Ingress, h http.Handler) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.Fatal(err)
+	}
+	s := NewServer(i, h, ServerOptions{})
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(l) }()
+	w.Cleanup(func() {
+		_ = s.Close()
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			w.Error(err)
+		}
+	})
+	w.url = "http://" + l.Addr().String()
 }
 
 // answer is what came back.

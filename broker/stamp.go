@@ -2,7 +2,6 @@ package broker
 
 import (
 	"fmt"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -24,7 +23,7 @@ const maxTTL = 255
 
 // stamp sets what the ingress sets: the TTL for brokers, the time of arrival,
 // and the trace. Events without one begin each its own.
-func (i *Ingress) stamp(events []*event.Event, t target, h http.Header, s *serving) error {
+func (i *Ingress) stamp(events []*event.Event, t target, h headers, s *serving) error {
 	if t.kind == "broker" {
 		if err := spendTTLs(events); err != nil {
 			return err

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/leat-dev/leat/api/event"
@@ -19,15 +18,10 @@ type serving struct {
 	appendBegan, appendEnded time.Time
 }
 
-// requestTrace is the trace that a request says it belongs to.
-func requestTrace(h http.Header) (event.TraceContext, bool) {
-	return event.ParseTrace(h.Get("Traceparent"), strings.Join(h["Tracestate"], ","))
-}
-
 // trace makes events part of the trace of their request, or of their own; an
 // event without one begins one. Where traces are recorded, what comes of the
 // events is part of the step in which they were received.
-func (i *Ingress) trace(events []*event.Event, h http.Header, s *serving) {
+func (i *Ingress) trace(events []*event.Event, h headers, s *serving) {
 	request, traced := requestTrace(h)
 	if i.o.Spans == nil {
 		for _, e := range events {
@@ -61,10 +55,10 @@ func recorded(s event.Span) bool { return s.Context.Sampled() }
 // record offers the steps of a request: each reception, and within it the time
 // that it took to make the events durable. A request without events is a step
 // of its own.
-func (i *Ingress) record(r *http.Request, s *serving, failure error) {
+func (i *Ingress) record(q *request, s *serving, failure error) {
 	now := time.Now()
 	if len(s.received) == 0 {
-		from, ok := requestTrace(r.Header)
+		from, ok := requestTrace(q.headers)
 		if !ok && s.Status < http.StatusInternalServerError {
 			return // nobody asked, and nothing is wrong here
 		}

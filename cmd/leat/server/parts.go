@@ -188,12 +188,12 @@ func startHTTP(ctx context.Context, s settings.Server, l listeners, i *broker.In
 		ReadHeaderTimeout: s.ReadHeaderTimeout, ReadTimeout: s.ReadTimeout, WriteTimeout: s.WriteTimeout, IdleTimeout: s.IdleTimeout,
 		MaxHeaderBytes: int(s.MaxHeaderBytes), MaxConns: s.MaxConns, Logger: logger,
 	}
-	h := broker.NewServer(httpHandler(i, m), o)
+	h := broker.NewServer(i, httpHandler(i, m), o)
 	listener, serve := broker.LimitConns(l.http, o), h.Serve
 	if pair := l.certificate; pair != nil {
 		stops.push("certificate", run(ctx, "certificate", fail, pair.Run))
-		h.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.Get}
-		serve = func(l net.Listener) error { return h.ServeTLS(l, "", "") }
+		config := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.Get}
+		serve = func(l net.Listener) error { return h.ServeTLS(l, config) }
 	}
 	done := make(chan struct{})
 	go func() {

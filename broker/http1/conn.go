@@ -1,0 +1,264 @@
+package http1
+
+import (
+	"errors"
+	"io"
+	"net"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+)
+
+// bufferSize is the size of a connection's buffer, in bytes: the most that a
+// head may have.
+const bufferSize = 4 << 10
+
+// maxSkipped is how much is read of what a connection that is closed still
+// sends, so that its peer sees the answer, and lingerTime for how long.
+const (
+	maxSkipped = 256 << 10
+	lingerTime = 500 * time.Millisecond
+)
+
+// The states of a connection.
+const (
+	active int32 = iota
+	idle
+	closed // while it was idle: what it sends from now on is not read
+)
+
+// conn is a connection that is served.
+type conn struct {
+	s     *Server
+	rwc   net.Conn
+	state atomic.Int32
+
+	buf  []byte // in which at[0] to at[1] is read and not used yet
+	at   [2]int
+	head head
+	req  Request
+	out  []byte
+
+	// readBy and writeBy are the deadlines that are set.
+	readBy, writeBy time.Time
+	served          bool // one request at least
+}
+
+// serve serves requests until the connection ends, or is net/http's.
+func (c *conn) serve() {
+	handed := false
+	defer func() {
+		if p := recover(); p != nil {
+			c.s.o.Logger.Error("serving a request panicked", "peer", c.rwc.RemoteAddr().String(), "panic", p, "stack", string(debug.Stack()))
+		}
+		if !handed {
+			_ = c.rwc.Close() // nobody is there to be told
+		}
+		c.s.forget(c)
+	}()
+	for {
+		now, ok := c.await()
+		if !ok {
+			return
+		}
+		switch c.readHead(now) {
+		case other:
+			handed = true
+			c.handOver()
+			return
+		case incomplete:
+			return // it did not come in time, or at all
+		}
+		done, ok := c.answer(now)
+		if !done {
+			handed = true
+			c.handOver()
+			return
+		}
+		if !ok {
+			return
+		}
+	}
+}
+
+// unread is what has been read and not used yet.
+func (c *conn) unread() []byte { return c.buf[c.at[0]:c.at[1]] }
+
+// fill reads more into the buffer, which has room.
+func (c *conn) fill() error {
+	if c.at[0] > 0 {
+		c.at = [2]int{0, copy(c.buf, c.unread())}
+	}
+	n, err := c.rwc.Read(c.buf[c.at[1]:])
+	c.at[1] += n
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}
+
+// await waits for a request to begin; it says no where none will. Only here
+// may another goroutine close the connection.
+func (c *conn) await() (time.Time, bool) {
+	now := time.Now()
+	if c.at[0] < c.at[1] {
+		return now, true
+	}
+	c.at = [2]int{}
+	if c.served {
+		within := c.s.o.IdleTimeout
+		if left := c.readBy.Sub(now); left < within || left > within+within/8 {
+			c.setReadBy(now.Add(within + within/8))
+		}
+	} else {
+		c.setReadBy(now.Add(c.s.o.ReadHeaderTimeout))
+	}
+	if !c.state.CompareAndSwap(active, idle) || c.s.draining.Load() {
+		return now, false
+	}
+	err := c.fill()
+	if !c.state.CompareAndSwap(idle, active) || err != nil {
+		return now, false
+	}
+	return time.Now(), true
+}
+
+func (c *conn) setReadBy(t time.Time) {
+	c.readBy = t
+	_ = c.rwc.SetReadDeadline(t) // where it fails, so does the read
+}
+
+// readHead reads until the head that has begun is whole.
+func (c *conn) readHead(now time.Time) verdict {
+	for late := false; ; {
+		v := c.head.parse(c.unread())
+		if v != incomplete {
+			return v
+		}
+		if len(c.unread()) == len(c.buf) {
+			return other // a head that is larger is net/http's to bound
+		}
+		if !late {
+			late = true
+			c.setReadBy(now.Add(c.s.o.ReadHeaderTimeout))
+		}
+		if c.fill() != nil {
+			return incomplete
+		}
+	}
+}
+
+// answer answers the request whose head was read. done is false where that is
+// for net/http to do; ok says whether the connection goes on.
+func (c *conn) answer(now time.Time) (done, ok bool) {
+	r := &c.req
+	*r = Request{
+		Path: c.head.path, Host: c.head.host, Headers: c.head.headers, Length: c.head.length,
+		Body: Body{c: c, left: c.head.length, at: c.at[0] + c.head.size, by: now.Add(c.s.o.ReadTimeout)},
+	}
+	var a Answer
+	if !c.s.o.Handler(r, &a) {
+		return false, false
+	}
+	// Of a body that has not been read to its end, what is in the buffer can be
+	// passed over; the rest of it ends the connection.
+	whole := r.Body.skip()
+	last := !whole || c.s.draining.Load()
+	end := time.Now()
+	c.out = a.append(c.out[:0], c.s.clock.date(end), last)
+	if within := c.s.o.WriteTimeout; c.writeBy.Sub(end) < within {
+		c.writeBy = end.Add(within + within/8)
+		_ = c.rwc.SetWriteDeadline(c.writeBy) // where it fails, so does the write
+	}
+	if _, err := c.rwc.Write(c.out); err != nil {
+		return true, false
+	}
+	c.served = true
+	if last {
+		c.linger(whole)
+		return true, false
+	}
+	return true, true
+}
+
+// linger reads on for a while where the peer still sends: to close a connection
+// with something unread would take the answer from it.
+func (c *conn) linger(whole bool) {
+	if whole {
+		return
+	}
+	c.setReadBy(time.Now().Add(lingerTime))
+	for n := 0; n < maxSkipped; n += c.at[1] {
+		c.at = [2]int{}
+		if c.fill() != nil {
+			return
+		}
+	}
+}
+
+// handOver gives the connection to net/http as if nobody had read from it.
+func (c *conn) handOver() {
+	_ = c.rwc.SetDeadline(time.Time{}) // where it fails, so will what follows
+	c.s.handover.give(&handed{Conn: c.rwc, unread: append([]byte(nil), c.unread()...)})
+}
+
+// Body is a request's body.
+type Body struct {
+	c    *conn
+	left int64 // not read yet
+	at   int   // where the next of it is in the buffer
+	by   time.Time
+	// streamed: some was read from the connection itself.
+	streamed bool
+}
+
+// Whole is the body, where all of it is in memory and none of it was read; it
+// is good until the request is answered.
+func (b *Body) Whole() ([]byte, bool) {
+	if b.streamed || int64(b.c.at[1]-b.at) < b.left {
+		return nil, false
+	}
+	end := b.at + int(b.left)
+	return b.c.buf[b.at:end:end], true
+}
+
+// Read implements io.Reader. What goes beyond the buffer is read to where it is
+// wanted.
+func (b *Body) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, io.EOF
+	}
+	if int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	if n := copy(p, b.c.buf[b.at:b.c.at[1]]); n > 0 {
+		b.at += n
+		b.left -= int64(n)
+		return n, nil
+	}
+	if !b.streamed {
+		b.streamed = true
+		b.c.setReadBy(b.by)
+	}
+	n, err := b.c.rwc.Read(p)
+	b.left -= int64(n)
+	if errors.Is(err, io.EOF) && b.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// Begun says whether some of the body was read from the connection.
+func (b *Body) Begun() bool { return b.streamed }
+
+// skip passes over what is unread of the body; it says whether all of it was in
+// memory.
+func (b *Body) skip() bool {
+	n := min(int64(b.c.at[1]-b.at), b.left)
+	b.c.at[0] = b.at + int(n)
+	b.left -= n
+	return b.left == 0
+}

@@ -1,0 +1,161 @@
+package broker
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/broker/http1"
+)
+
+// request is what the ingress looks at of a request, whichever server read it.
+type request struct {
+	// ctx ends with the request. It is nil where nobody sees the sender leave:
+	// then what is asked of others ends by itself, in time.
+	ctx          context.Context
+	method, path string
+	headers      headers
+	// whole is the body where inMemory says so, else it is to be read: length
+	// bytes, -1 where that is not known.
+	whole    []byte
+	inMemory bool
+	body     io.Reader
+	length   int64
+}
+
+// headers are a request's, of whichever server.
+type headers interface {
+	event.Headers
+	// lines is how many there are.
+	lines() int
+}
+
+// standardHeaders are net/http's.
+type standardHeaders http.Header
+
+// Get implements event.Headers.
+func (h standardHeaders) Get(name string) string { return http.Header(h).Get(name) }
+
+// Each implements event.Headers.
+func (h standardHeaders) Each(f func(name, value string)) {
+	for name, values := range h {
+		for _, v := range values {
+			f(name, v)
+		}
+	}
+}
+
+func (h standardHeaders) lines() (n int) {
+	for _, values := range h {
+		n += len(values)
+	}
+	return n
+}
+
+// plainHeaders are those of package http1.
+type plainHeaders struct{ http1.Headers }
+
+func (h plainHeaders) lines() int { return len(h.Headers) }
+
+// requestTrace is the trace that a request says it belongs to.
+func requestTrace(h headers) (event.TraceContext, bool) {
+	parent := h.Get("Traceparent")
+	if parent == "" {
+		return event.TraceContext{}, false
+	}
+	var states []string
+	h.Each(func(name, value string) {
+		if strings.EqualFold(name, "Tracestate") {
+			states = append(states, value)
+		}
+	})
+	return event.ParseTrace(parent, strings.Join(states, ","))
+}
+
+// ServeHTTP implements http.Handler.
+func (i *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s := serving{began: time.Now()}
+	q := request{ctx: r.Context(), method: r.Method, path: r.URL.Path, headers: standardHeaders(r.Header), body: r.Body, length: r.ContentLength}
+	var a http1.Answer
+	err := i.serve(&q, &a, &s)
+	if err != nil {
+		i.refuse(&a, err, &s.Served)
+	}
+	i.served(&q, &a, &s, err)
+	for _, h := range a.Headers {
+		w.Header().Set(h.Name, h.Value)
+	}
+	w.WriteHeader(a.Status)
+	if len(a.Body) > 0 {
+		_, _ = w.Write(a.Body) // a peer that is gone needs no answer
+	}
+}
+
+// ServePlain is the handler of an http1.Server. What is refused before its body
+// has come is net/http's, which knows what to do with the rest, and so is what
+// names nothing here.
+func (i *Ingress) ServePlain(r *http1.Request, a *http1.Answer) bool {
+	s := serving{began: time.Now()}
+	q := request{method: http.MethodPost, path: r.Path, headers: plainHeaders{r.Headers}, body: &r.Body, length: r.Length}
+	q.whole, q.inMemory = r.Body.Whole()
+	err := i.serve(&q, a, &s)
+	if err != nil {
+		i.refuse(a, err, &s.Served)
+		if !r.Body.Begun() && (!q.inMemory || a.Status == http.StatusNotFound) {
+			return false
+		}
+	}
+	i.served(&q, a, &s, err)
+	return true
+}
+
+// served tells of a request that is about to be answered.
+func (i *Ingress) served(q *request, a *http1.Answer, s *serving, failure error) {
+	s.Status, s.Took = a.Status, time.Since(s.began)
+	i.o.Counted(s.Served)
+	if i.o.Spans != nil {
+		i.record(q, s, failure)
+	}
+}
+
+// within is a context in which others may be asked on behalf of a request, and
+// what has to be called when that is over.
+func (i *Ingress) within(q *request) (context.Context, context.CancelFunc) {
+	if q.ctx == nil {
+		return i.deadlines.context(time.Now()), func() {}
+	}
+	return context.WithTimeout(q.ctx, i.o.AppendTimeout)
+}
+
+// deadlines are contexts that end some time after they were asked for, shared by
+// all who ask at about the same time: one for each request would cost more than
+// what is asked for in it.
+type deadlines struct {
+	after  time.Duration
+	latest atomic.Pointer[deadline]
+}
+
+type deadline struct {
+	context.Context
+	until time.Time // it is given to those who come before
+}
+
+// context returns a context that ends after d.after, or an eighth of it later.
+func (d *deadlines) context(now time.Time) context.Context {
+	latest := d.latest.Load()
+	if latest != nil && now.Before(latest.until) {
+		return latest
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), d.after+d.after/8)
+	next := &deadline{ctx, now.Add(d.after / 8)}
+	if !d.latest.CompareAndSwap(latest, next) {
+		cancel() // another was faster
+		return d.context(now)
+	}
+	context.AfterFunc(ctx, cancel) // it ends by its time, when nobody waits in it
+	return next
+}
