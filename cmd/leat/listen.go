@@ -161,7 +161,7 @@ func answerTable(w io.Writer, wide bool) func(client.Answer) error {
 	return func(a client.Answer) error {
 		if !header {
 			header = true
-			head := fmt.Sprintf("%-12s  %-6s  %8s  %9s  %-30s  %s", "TIME", "STATUS", "TOOK", "SIZE", "TYPE", "ID")
+			head := fmt.Sprintf("%-12s  %-6s  %8s  %9s  %-38s  %s", "TIME", "STATUS", "TOOK", "SIZE", "TYPE", "ID")
 			if _, err := fmt.Fprintln(w, s.bold(head)); err != nil {
 				return err
 			}
@@ -173,8 +173,8 @@ func answerTable(w io.Writer, wide bool) func(client.Answer) error {
 		if !a.OK() {
 			paint = s.red
 		}
-		line := fmt.Sprintf("%s  %s  %8s  %9s  %-30s  %s", s.faint(fmt.Sprintf("%-12s", a.Time.Local().Format("15:04:05.000"))),
-			paint(fmt.Sprintf("%-6s", status)), a.Took.Round(100*time.Microsecond), size(uint64(a.Bytes)), a.Type, a.ID)
+		line := fmt.Sprintf("%s  %s  %8s  %9s  %-38s  %s", s.faint(fmt.Sprintf("%-12s", a.Time.Local().Format("15:04:05.000"))),
+			paint(fmt.Sprintf("%-6s", status)), a.Took.Round(100*time.Microsecond), size(uint64(a.Bytes)), shorten(a.Type, typeWidth), a.ID)
 		if a.Replies > 0 {
 			line += fmt.Sprintf("  %d replies", a.Replies)
 		}

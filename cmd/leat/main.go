@@ -11,6 +11,8 @@ import (
 	_ "time/tzdata" // where the machine has no database of time zones
 
 	"github.com/spf13/cobra"
+
+	"github.com/leat-dev/leat/cmd/leat/settings"
 )
 
 // Exit statuses.
@@ -71,7 +73,7 @@ What else there is to do:
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w\nSee `%s --help`", err, c.CommandPath())}
+		return usageError{fmt.Errorf("%w\nSee `%s --help`", settings.FlagError(c.Flags(), err), c.CommandPath())}
 	})
 	root.AddGroup(&cobra.Group{ID: groupServer, Title: "A server:"}, &cobra.Group{ID: groupEvents, Title: "Events:"}, &cobra.Group{ID: groupResources, Title: "Resources:"})
 	add := func(group string, commands ...*cobra.Command) {

@@ -52,6 +52,9 @@ prints has its event in the member "event".`,
 			if t.Data, err = readData(c, data, file); err != nil {
 				return err
 			}
+			if err := checkData(t); err != nil {
+				return usageError{err}
+			}
 			source, closeSource, err := sourceOf(c, events, t, &count)
 			if err != nil {
 				return err
@@ -77,7 +80,7 @@ prints has its event in the member "event".`,
 	f.StringVar(&t.Type, "type", "dev.leat.sent", "type attribute")
 	f.StringVar(&t.Source, "source", "/leat/send", "source attribute")
 	f.StringVar(&t.Subject, "subject", "", "subject attribute")
-	f.StringVar(&t.ID, "id", "", "id attribute (default: a new UUID for each event)")
+	f.StringVar(&t.ID, "id", "", "id attribute; with --count above 1, -0, -1 and so on are added (default: a new UUID for each event)")
 	f.StringVar(&t.ContentType, "content-type", "application/json", "datacontenttype attribute")
 	f.StringVar(&data, "data", "", "payload")
 	f.StringVar(&file, "data-file", "", "file that holds the payload; - for standard input")
@@ -133,6 +136,19 @@ func checkPlan(p client.Plan, count int) error {
 		return errors.New("--concurrency must be at least 1")
 	case p.Rate < 0:
 		return errors.New("--rate must not be negative")
+	}
+	return nil
+}
+
+// checkData refuses what is not of the content type, which no subscriber could
+// read as what it is said to be.
+func checkData(t client.Template) error {
+	if t.Data == nil || !client.IsJSON(t.ContentType) {
+		return nil
+	}
+	var v json.RawMessage
+	if err := json.Unmarshal(t.Data, &v); err != nil {
+		return fmt.Errorf("the payload is no JSON, although --content-type is %s: %w\nCorrect it, or say what it is, such as --content-type text/plain", t.ContentType, err)
 	}
 	return nil
 }

@@ -62,6 +62,9 @@ func runServer(c *cobra.Command, s settings.Server, ready server.Ready) error {
 	if err != nil {
 		return usageError{err}
 	}
+	for _, unknown := range settings.UnknownVariables(c.Flags(), os.Environ()) {
+		logger.Warn(unknown)
+	}
 	apiserver.RedirectLogs(logger)
 	return server.Run(c.Context(), s, buildVersion(), logger, ready)
 }

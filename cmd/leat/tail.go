@@ -112,12 +112,17 @@ type attributes struct {
 	DataBase64                string `json:"data_base64"`
 }
 
-// tableData is how much of a payload a row shows, in bytes.
-const tableData = 60
+// Widths of a row: what it shows of a payload, in bytes, and of a type and a
+// source, in characters. The types of the system broker fit.
+const (
+	tableData   = 60
+	typeWidth   = 38
+	sourceWidth = 30
+)
 
 func tablePrinter(w io.Writer, wide bool) func(operations.Line) error {
 	// One row at a time, so that a row is seen when it comes: widths are fixed.
-	const row = "%-12s  %8s  %-30s  %-30s  %s\n"
+	const row = "%-12s  %8s  %-38s  %-30s  %s\n"
 	s := newStyle(w)
 	header := false
 	return func(l operations.Line) error {
@@ -142,12 +147,23 @@ func tablePrinter(w io.Writer, wide bool) func(operations.Line) error {
 		if l.Partition > 0 {
 			offset = fmt.Sprintf("%d/%d", l.Partition, l.Offset)
 		}
-		_, err := fmt.Fprintf(w, s.faint("%-12s  %8s")+"  "+s.cyan("%-30s")+"  %-30s  %s\n", l.Time.Local().Format("15:04:05.000"), offset, a.Type, a.Source, strings.ReplaceAll(data, "\n", " "))
+		_, err := fmt.Fprintf(w, s.faint("%-12s  %8s")+"  "+s.cyan("%-38s")+"  %-30s  %s\n", l.Time.Local().Format("15:04:05.000"), offset, shorten(a.Type, typeWidth), shorten(a.Source, sourceWidth), strings.ReplaceAll(data, "\n", " "))
 		if err == nil && wide {
 			err = wideAttributes(w, l.Event)
 		}
 		return err
 	}
+}
+
+// shorten leaves out the middle of a text that is wider than its column: types
+// and sources differ at their ends. -o wide has the whole.
+func shorten(s string, width int) string {
+	r := []rune(s)
+	if len(r) <= width {
+		return s
+	}
+	begin := (width - 1) / 3
+	return string(r[:begin]) + "…" + string(r[len(r)-(width-1-begin):])
 }
 
 // wideAttributes prints every attribute of an event below its row.

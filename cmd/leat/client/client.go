@@ -168,6 +168,27 @@ func (c *Client) send(req *http.Request) (*http.Response, error) {
 	return nil, &statusError{resp.StatusCode, responseError(resp.Status, b)}
 }
 
+// orThoseThereAre adds to the answer that a thing is not there which ones are:
+// resource is "brokers" or "channels". Other errors are returned as they are.
+func (c *Client) orThoseThereAre(ctx context.Context, err error, resource string) error {
+	if refused := (*statusError)(nil); !errors.As(err, &refused) || refused.code != http.StatusNotFound {
+		return err
+	}
+	names, failed := c.Names(ctx, resource)
+	switch {
+	case failed != nil: // the answer stands as it is
+		return err
+	case len(names) == 0:
+		return fmt.Errorf("%w\nThere are no %s in namespace %s: `leat kubectl apply` makes one, -n names another namespace", err, resource, c.Namespace)
+	}
+	const most = 10
+	more := ""
+	if len(names) > most {
+		names, more = names[:most], fmt.Sprintf(" and %d more", len(names)-most)
+	}
+	return fmt.Errorf("%w\nThe %s in namespace %s: %s%s; -n names another namespace", err, resource, c.Namespace, strings.Join(names, ", "), more)
+}
+
 // statusError is a refusal of the server.
 type statusError struct {
 	code int
@@ -199,7 +220,7 @@ func responseError(status string, body []byte) error {
 func (c *Client) IngressURL(ctx context.Context, broker string) (string, error) {
 	body, err := c.get(ctx, nil, brokersPath, c.Namespace, "brokers", broker)
 	if err != nil {
-		return "", fmt.Errorf("broker %s/%s: %w", c.Namespace, broker, err)
+		return "", c.orThoseThereAre(ctx, fmt.Errorf("broker %s/%s: %w", c.Namespace, broker, err), "brokers")
 	}
 	defer body.Close()
 	var b struct {

@@ -144,9 +144,9 @@ func (t Template) event(n, count int) map[string]any {
 	}
 	e["datacontenttype"] = t.ContentType
 	switch {
-	case isJSON(t.ContentType) && json.Valid(t.Data):
+	case IsJSON(t.ContentType) && json.Valid(t.Data):
 		e["data"] = json.RawMessage(t.Data)
-	case !isJSON(t.ContentType) && utf8.Valid(t.Data):
+	case !IsJSON(t.ContentType) && utf8.Valid(t.Data):
 		e["data"] = string(t.Data)
 	default:
 		e["data_base64"] = base64.StdEncoding.EncodeToString(t.Data)
@@ -154,7 +154,8 @@ func (t Template) event(n, count int) map[string]any {
 	return e
 }
 
-func isJSON(contentType string) bool {
+// IsJSON says whether a content type is that of JSON.
+func IsJSON(contentType string) bool {
 	media, _, _ := strings.Cut(contentType, ";")
 	media = strings.TrimSpace(strings.ToLower(media))
 	return strings.HasSuffix(media, "/json") || strings.HasSuffix(media, "+json")

@@ -28,7 +28,7 @@ func (c *Client) Skip(ctx context.Context, isChannel bool, name string, s operat
 	req.Header.Set("Content-Type", "application/json")
 	body, err := c.do(req)
 	if err != nil {
-		return skipped, err
+		return skipped, c.orThoseThereAre(ctx, err, kind)
 	}
 	defer body.Close()
 	if err := json.NewDecoder(body).Decode(&skipped); err != nil {

@@ -53,7 +53,7 @@ func (c *Client) Tail(ctx context.Context, name string, q TailQuery, each func(o
 	if ctx.Err() != nil {
 		return nil // it was asked to end
 	}
-	return err
+	return c.orThoseThereAre(ctx, err, t.kind)
 }
 
 // tail is a stream of events, over the requests that it takes.

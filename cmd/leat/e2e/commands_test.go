@@ -108,9 +108,18 @@ func TestExitStatusAndErrors(t *testing.T) {
 		{[]string{"send", "default", "--nonsense"}, 2, "unknown flag"},
 		{[]string{"send", "default", "--count", "0"}, 2, "--count"},
 		{[]string{"send", "default", "--data", "x", "--data-file", "y"}, 2, "exclude each other"},
-		{[]string{"send", "missing"}, 1, `"missing" not found`},
+		{[]string{"send", "missing"}, 1, "\"missing\" not found\nThe brokers in namespace default: default; -n names another namespace"},
+		{[]string{"send", "missing", "-n", "empty"}, 1, "There are no brokers in namespace empty: `leat kubectl apply` makes one"},
+		{[]string{"send", "default", "--data", "{bad"}, 2, "the payload is no JSON, although --content-type is application/json: invalid character 'b'"},
+		{[]string{"send", "default", "--data", ""}, 2, "--content-type text/plain"},
+		{[]string{"send", "default", "--data", "{bad", "--content-type", "text/plain"}, 0, ""},
+		{[]string{"send", "default", "--retry-delay", "5"}, 2, "unknown flag: --retry-delay"},
+		{[]string{"listen", "default", "--retry-delay", "5"}, 2, "--retry-delay: \"5\" is not a duration: a number with its unit"},
+		{[]string{"send", "default", "--ratee", "5"}, 2, "did you mean --rate?"},
 		{[]string{"send", "default", "--ext", "Not-A-Name=1"}, 1, "not-a-name"},
-		{[]string{"tail", "missing"}, 1, "missing"},
+		{[]string{"tail", "missing"}, 1, "The brokers in namespace default: default"},
+		{[]string{"tail", "missing", "--channel"}, 1, "There are no channels in namespace default"},
+		{[]string{"log", "skip", "missing", "--offset", "1", "--yes"}, 1, "The brokers in namespace default: default"},
 		{[]string{"tail", "default", "--filter", "cesql:type ="}, 1, "filter"},
 		{[]string{"tail", "default", "--since", "yesterday"}, 1, "since"},
 		{[]string{"tail", "default", "-o", "xml"}, 2, "table, wide, json, yaml or name"},
@@ -128,6 +137,18 @@ func TestExitStatusAndErrors(t *testing.T) {
 	_, stderr, status := leat(t, []string{"KUBECONFIG=", "XDG_DATA_HOME=" + t.TempDir()}, "", "send", "default")
 	if status != 1 || !strings.Contains(stderr, "leat server --data DIR") {
 		t.Errorf("without a server: %d, %q", status, stderr)
+	}
+	nowhere := t.TempDir()
+	_, stderr, status = leat(t, []string{"KUBECONFIG=", "XDG_DATA_HOME=" + nowhere}, "", "kubectl", "get", "brokers")
+	if status != 1 || !strings.Contains(stderr, "no kubeconfig at "+filepath.Join(nowhere, "leat", "kubeconfig")) || !strings.Contains(stderr, "`leat dev`") {
+		t.Errorf("kubectl without a server: %d, %q", status, stderr)
+	}
+	_, stderr, status = leat(t, []string{"KUBECONFIG=", "XDG_DATA_HOME=" + nowhere}, "", "kubectl", "--server", "http://127.0.0.1:1", "get", "brokers")
+	if status != 1 || !strings.Contains(stderr, "is the server running? If not, start one with `leat dev`") {
+		t.Errorf("kubectl, a server that is not running: %d, %q", status, stderr)
+	}
+	if _, stderr, status = leat(t, s.env(), "", "kubectl", "get", "broker", "missing"); status != 1 || strings.Contains(stderr, "leat dev") {
+		t.Errorf("kubectl, a broker that is not there: %d, %q", status, stderr)
 	}
 }
 

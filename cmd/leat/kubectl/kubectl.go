@@ -4,7 +4,9 @@ package kubectl
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 
@@ -13,6 +15,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/kubectl/pkg/cmd"
 	"k8s.io/kubectl/pkg/cmd/plugin"
+	"k8s.io/kubectl/pkg/cmd/util"
 )
 
 // Streams are what a command reads and writes.
@@ -46,6 +49,20 @@ func New(s Streams, kubeconfig string, args []string) *cobra.Command {
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	return root
+}
+
+// OnFailure has a line added, where hint gives one, below the message that a
+// command of kubectl ends the process with.
+func OnFailure(errs io.Writer, hint func(message string) string) {
+	util.BehaviorOnFatal(func(message string, code int) {
+		if message != "" {
+			fmt.Fprintln(errs, strings.TrimSuffix(message, "\n"))
+		}
+		if more := hint(message); more != "" {
+			fmt.Fprintln(errs, more)
+		}
+		os.Exit(code)
+	})
 }
 
 // Complete asks kubectl how a command line may go on.

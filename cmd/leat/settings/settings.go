@@ -201,15 +201,15 @@ func (s *Server) declareDelivery(f *pflag.FlagSet) {
 func Load(f *pflag.FlagSet, environ []string) error {
 	for _, kv := range environ {
 		name, value, _ := strings.Cut(kv, "=")
-		key, ok := strings.CutPrefix(name, "LEAT_")
+		key, ok := strings.CutPrefix(name, prefix)
 		if !ok {
 			continue
 		}
-		flag := f.Lookup(strings.ToLower(strings.ReplaceAll(key, "_", "-")))
+		flag := f.Lookup(flagOf(key))
 		if flag == nil || flag.Changed {
-			continue // other commands have variables of their own
+			continue // see UnknownVariables
 		}
-		if err := f.Set(flag.Name, value); err != nil {
+		if err := set(f, flag.Name, value); err != nil {
 			return fmt.Errorf("variable %s: %w", name, err)
 		}
 	}
@@ -255,7 +255,7 @@ func loadFile(f *pflag.FlagSet, path string) error {
 		if _, list := value.([]any); list && flag.Value.Type() != "stringSlice" {
 			return fmt.Errorf("configuration file %s: settings.%s takes one value, not a list", path, key)
 		}
-		if err := f.Set(key, fileValue(value)); err != nil {
+		if err := set(f, key, fileValue(value)); err != nil {
 			return fmt.Errorf("configuration file %s: settings.%s: %w", path, key, err)
 		}
 	}
@@ -283,6 +283,9 @@ func suggest(f *pflag.FlagSet, key string) string {
 			near = append(near, flag.Name)
 		}
 	})
+	if one := nearest(f, key); len(near) == 0 && one != "" {
+		near = append(near, one)
+	}
 	if len(near) == 0 {
 		return "; `leat server --help` lists the settings"
 	}
@@ -427,7 +430,8 @@ func (s *Server) AllowedDestinations() ([]netip.Prefix, error) {
 func WriteReference(w io.Writer, f *pflag.FlagSet) error {
 	var b strings.Builder
 	b.WriteString("# Server settings\n\nEach setting is a flag of `leat server`, a key under `settings` of the configuration file (`apiVersion: " +
-		fileAPIVersion + "`, `kind: " + fileKind + "`) and a variable. A flag wins over a variable, a variable over the file.\n\n" +
+		fileAPIVersion + "`, `kind: " + fileKind + "`) and a variable. A flag wins over a variable, a variable over the file. " +
+		"A `LEAT_` variable that is none of these has no effect, and a warning at the start says so.\n\n" +
 		"This page is generated from the declaration in `cmd/leat/settings`.\n\n| flag and key | variable | default | meaning |\n|---|---|---|---|\n")
 	f.VisitAll(func(flag *pflag.Flag) {
 		def := flag.DefValue
@@ -442,5 +446,5 @@ func WriteReference(w io.Writer, f *pflag.FlagSet) error {
 
 // Variable is the environment variable of a setting.
 func Variable(name string) string {
-	return "LEAT_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+	return prefix + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
