@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -37,6 +38,7 @@ import (
 	"github.com/leat-dev/leat/apiserver/catalog"
 	"github.com/leat-dev/leat/apiserver/core"
 	coreopenapi "github.com/leat-dev/leat/apiserver/core/openapi"
+	"github.com/leat-dev/leat/apiserver/documents"
 	"github.com/leat-dev/leat/apiserver/storage"
 	"github.com/leat-dev/leat/apiserver/tokens"
 )
@@ -112,11 +114,7 @@ func (s *Server) serve(g *generic) error {
 	groups := aggregated.WrapAggregatedDiscoveryToHandler(gs.DiscoveryGroupManager, gs.AggregatedDiscoveryGroupManager, gs.AggregatedDiscoveryGroupManager)
 	gs.Handler.GoRestfulContainer.Add(groups.GenerateWebService("/apis", metav1.APIGroupList{}))
 	mirror := &groupMirror{crds: crds.Lister(), groups: gs.DiscoveryGroupManager}
-	if _, err := crds.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { mirror.sync() },
-		UpdateFunc: func(any, any) { mirror.sync() },
-		DeleteFunc: func(any) { mirror.sync() },
-	}); err != nil {
+	if err := onChange(crds.Informer(), mirror.sync); err != nil {
 		return err
 	}
 	if err := g.awaitDefinitions(); err != nil {
@@ -129,6 +127,34 @@ func (s *Server) serve(g *generic) error {
 		gs.Handler.NonGoRestfulMux.HandlePrefix(prefix, h)
 	}
 	return nil
+}
+
+// onChange calls a function after each change of what an informer sees.
+func onChange(i cache.SharedInformer, changed func()) error {
+	_, err := i.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { changed() },
+		UpdateFunc: func(any, any) { changed() },
+		DeleteFunc: func(any) { changed() },
+	})
+	return err
+}
+
+// publishDocuments takes the OpenAPI v3 documents of the definitions out of the
+// extensions server's hands: its own are so large that kubectl is slow with
+// them. It is called after the server was prepared, and before it runs.
+func (s *Server) publishDocuments(g *generic) error {
+	gs := g.server.GenericAPIServer
+	if gs.OpenAPIV3VersionedService == nil {
+		return errors.New("the server was prepared without a service of OpenAPI v3 documents: has the library changed?")
+	}
+	crds := g.server.Informers.Apiextensions().V1().CustomResourceDefinitions()
+	d := documents.New(crds.Lister(), gs.OpenAPIV3VersionedService)
+	gs.OpenAPIV3VersionedService = nil // the handlers have it
+	return onChange(crds.Informer(), func() {
+		if err := d.Sync(); err != nil {
+			s.o.Logger.Error("the documents of kinds could not be published", "error", err)
+		}
+	})
 }
 
 func (s *Server) config(l net.Listener, namespaces *namespacePlugin) *genericapiserver.RecommendedConfig {

@@ -124,6 +124,10 @@ func (s *Server) run(ctx context.Context) error {
 	}
 	gs := g.server.GenericAPIServer
 	prepared := gs.PrepareRun()
+	if err := s.publishDocuments(g); err != nil {
+		gs.Destroy()
+		return errors.Join(err, l.Close())
+	}
 	gs.ShutdownTimeout = s.o.ShutdownTimeout
 
 	loopback := &http.Server{Handler: gs.Handler, ReadHeaderTimeout: s.o.RequestTimeout}
