@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -24,14 +25,14 @@ func healthPaths() []string { return []string{"/healthz", "/livez", "/readyz"} }
 
 // newAuthenticator knows who holds a certificate of ours, or a ServiceAccount's
 // token. The library adds the token of the loopback client.
-func newAuthenticator(a *authority, tokens authenticator.Token) authenticator.Request {
+func newAuthenticator(a *authority, tokens authenticator.Token, now func() time.Time) authenticator.Request {
 	var open []apiserver.AnonymousAuthCondition
 	for _, p := range healthPaths() {
 		open = append(open, apiserver.AnonymousAuthCondition{Path: p})
 	}
 	return union.NewFailOnError(
 		group.NewAuthenticatedGroupAdder(union.NewFailOnError(
-			requestx509.NewDynamic(a.VerifyOptions, requestx509.CommonNameUserConversion),
+			newKnownCertificates(requestx509.NewDynamic(a.VerifyOptions, requestx509.CommonNameUserConversion), now),
 			bearertoken.New(tokens),
 		)),
 		anonymous.NewAuthenticator(open),

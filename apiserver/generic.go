@@ -72,7 +72,9 @@ func (s *Server) build(ctx context.Context, l net.Listener) (*generic, error) {
 	g := &generic{started: make(chan struct{}), requests: &requests{}, namespaces: namespaces}
 	s.boundRequests(ctx, config, g.requests)
 	c := &extensions.Config{GenericConfig: config, ExtraConfig: extensions.ExtraConfig{
-		CRDRESTOptionsGetter: s.storage(unstructured.UnstructuredJSONScheme),
+		// Without a cache: it holds each object and each version of the last minutes
+		// as trees of maps, ten times as large as they are stored.
+		CRDRESTOptionsGetter: s.storage(unstructured.UnstructuredJSONScheme, false),
 		MasterCount:          1, // or a new definition would wait 5 s for servers that do not exist
 		ServiceResolver:      noServices{},
 		AuthResolverWrapper:  converting(s.o.Convert, webhook.NewDefaultAuthenticationInfoResolverWrapper(nil, nil, config.LoopbackClientConfig, nil)),
@@ -97,7 +99,7 @@ func (s *Server) serve(g *generic) error {
 	crds := g.server.Informers.Apiextensions().V1().CustomResourceDefinitions()
 	var err error
 	g.kinds, err = core.New(core.Options{
-		Storage: s.storage, EventTTL: s.o.EventTTL, Issue: s.tokens.Issue,
+		Storage: func(c runtime.Codec) genericregistry.RESTOptionsGetter { return s.storage(c, !s.o.NoCache) }, EventTTL: s.o.EventTTL, Issue: s.tokens.Issue,
 		Access: core.Access{Tokens: s.tokens, Audiences: authenticator.Audiences{tokens.Audience}, Authorizer: rulebook{}, Rules: rulebook{}},
 	})
 	if err != nil {
@@ -162,14 +164,14 @@ func (s *Server) config(l net.Listener, namespaces *namespacePlugin) *genericapi
 	c.EffectiveVersion = newEffectiveVersion(s.o.Version)
 	c.FeatureGate = utilfeature.DefaultFeatureGate
 	c.LoopbackClientConfig = s.LoopbackConfig()
-	c.Authentication.Authenticator = newAuthenticator(s.authority, s.tokens)
+	c.Authentication.Authenticator = newAuthenticator(s.authority, s.tokens, s.o.Clock.Now)
 	c.Authentication.APIAudiences = authenticator.Audiences{tokens.Audience}
 	c.Authorization.Authorizer = rulebook{}
 	c.SecureServing = &genericapiserver.SecureServingInfo{Listener: l, Cert: s.credentials, ClientCA: s.authority}
 	c.ExternalAddress = reachable(s.Addr())
 	c.MergedResourceConfig = extensions.DefaultAPIResourceConfigSource()
 	c.DisabledPostStartHooks.Insert(syncedHook) // see awaitDefinitions
-	c.RESTOptionsGetter = s.storage(extensions.Codecs.LegacyCodec(apiextensionsv1.SchemeGroupVersion))
+	c.RESTOptionsGetter = s.storage(extensions.Codecs.LegacyCodec(apiextensionsv1.SchemeGroupVersion), !s.o.NoCache)
 
 	plugins := []admission.Interface{namespaces}
 	if len(s.o.Permanent) > 0 {
@@ -246,9 +248,9 @@ func (s *Server) boundRequests(stopping context.Context, c *genericapiserver.Rec
 }
 
 // storage puts resources into the store, encoded by a codec.
-func (s *Server) storage(codec runtime.Codec) genericregistry.RESTOptionsGetter {
+func (s *Server) storage(codec runtime.Codec, cache bool) genericregistry.RESTOptionsGetter {
 	return storage.RESTOptions{
-		KV: s.o.KV, Codec: codec, Prefix: storagePrefix, Clock: s.o.Clock, Cache: !s.o.NoCache,
+		KV: s.o.KV, Codec: codec, Prefix: storagePrefix, Clock: s.o.Clock, Cache: cache,
 		// Many, and watched by hardly anybody.
 		NoCache:     map[schema.GroupResource]bool{{Resource: "events"}: true},
 		Transformer: s.atRest, DeleteWorkers: s.o.DeleteWorkers,

@@ -98,7 +98,7 @@ func (o RESTOptions) decorate(c *storagebackend.ConfigForResource, resourcePrefi
 		return nil, nil, err
 	}
 	if !o.Cache || o.NoCache[c.GroupResource] {
-		return s, func() {}, nil
+		return s, s.Close, nil
 	}
 	announceProgress()
 	cached, err := cacher.NewCacherFromConfig(cacher.Config{
@@ -116,6 +116,7 @@ func (o RESTOptions) decorate(c *storagebackend.ConfigForResource, resourcePrefi
 		once.Do(func() {
 			d.Stop()
 			cached.Stop()
+			s.Close()
 		})
 	}, nil
 }

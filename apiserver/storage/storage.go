@@ -56,6 +56,9 @@ type Config struct {
 	// registry lets them be deleted unread. It goes with the feature gate
 	// AllowUnsafeMalformedObjectDeletion.
 	TellDamage bool
+	// Shared is how many objects of the latest events are kept decoded, for all
+	// watches; 64.
+	Shared int
 	// WatchBuffer is how many events may wait for a watch's reader, decoded; 100.
 	WatchBuffer int
 }
@@ -68,9 +71,14 @@ type Store struct {
 	root        string // ends in a slash
 	unsafely    bool   // damaged objects can be deleted unread, and do not end a list
 	progress    ticker
+	recent      *recent
 
-	mu    sync.Mutex
-	sized bool // sizes are part of the statistics
+	life  context.Context // ends by Close
+	close context.CancelFunc
+
+	mu       sync.Mutex
+	sized    bool // sizes are part of the statistics
+	watchers int
 }
 
 var _ apistorage.Interface = (*Store)(nil)
@@ -87,6 +95,7 @@ func New(c Config) (*Store, error) {
 	setDefault(&c.ProgressEvery, 5*time.Second)
 	setDefault(&c.FreshWait, 3*time.Second)
 	setDefault(&c.WatchBuffer, 100)
+	setDefault(&c.Shared, 64)
 	if c.Transformer == nil {
 		c.Transformer = identity.NewEncryptCheckTransformer()
 	}
@@ -97,8 +106,9 @@ func New(c Config) (*Store, error) {
 	if !strings.HasSuffix(root, "/") {
 		root += "/"
 	}
+	life, end := context.WithCancel(context.Background())
 	return &Store{
-		c: c, transformer: c.Transformer, root: root,
+		c: c, transformer: c.Transformer, root: root, recent: newRecent(c.Shared), life: life, close: end,
 		unsafely: utilfeature.DefaultFeatureGate.Enabled(features.AllowUnsafeMalformedObjectDeletion),
 	}, nil
 }
@@ -108,6 +118,24 @@ func setDefault[T comparable](v *T, d T) {
 	if *v == zero {
 		*v = d
 	}
+}
+
+// Close ends all watches: their clients begin others, which see the resource as
+// it is served then.
+func (s *Store) Close() { s.close() }
+
+// watching counts a watch until the function returned is called. The last one
+// takes along what they shared.
+func (s *Store) watching() (done func()) {
+	add := func(n int) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.watchers += n; s.watchers == 0 {
+			s.recent.clear()
+		}
+	}
+	add(1)
+	return func() { add(-1) }
 }
 
 // authenticated binds an encrypted value to its key.

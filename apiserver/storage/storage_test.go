@@ -186,7 +186,7 @@ func TestSlowWatchGoesOnElsewhere(t *testing.T) {
 			if !open {
 				return
 			}
-			p, ok := e.Object.(*example.Pod)
+			p, ok := Shared(e.Object).(*example.Pod)
 			if want := fmt.Sprint("pod-", seen); !ok || p.Name != want {
 				t.Fatalf("got %v, want %s", e, want)
 			}

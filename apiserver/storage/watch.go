@@ -39,7 +39,12 @@ func (s *Store) Watch(ctx context.Context, key string, opts apistorage.ListOptio
 	if opts.ProgressNotify && s.c.NewFunc == nil {
 		return nil, apierrors.NewInternalError(errors.New("bookmarks need a function that makes objects, and none was given"))
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, end := context.WithCancel(ctx)
+	closed := context.AfterFunc(s.life, end)
+	cancel := func() {
+		closed()
+		end()
+	}
 	w := &watcher{
 		s: s, opts: opts, key: key, since: rev, ctx: ctx, cancel: cancel,
 		all: opts.Predicate.Empty(), results: make(chan watch.Event, s.c.WatchBuffer),
@@ -91,6 +96,7 @@ func (w *watcher) plan(rev uint64) {
 func (w *watcher) run(err error) {
 	defer close(w.results)
 	defer w.cancel()
+	defer w.s.watching()()
 	if w.sub != nil {
 		defer w.sub.Close()
 	}
@@ -205,25 +211,51 @@ func (w *watcher) bookmark(rev uint64, initialEnd bool) error {
 	return nil
 }
 
-// object decodes a value, and tells whether it is selected. Its version is that
-// of the event it appears in.
-func (w *watcher) object(key string, value []byte, rev uint64) (runtime.Object, bool, error) {
-	data, _, err := w.s.open(w.ctx, &kv.KV{Key: key, Value: value, ModRev: rev})
+// decoded is the object of a value. Its version is that of the event it appears
+// in.
+func (w *watcher) decoded(ctx context.Context, key string, value []byte, rev uint64) (runtime.Object, error) {
+	data, _, err := w.s.open(ctx, &kv.KV{Key: key, Value: value, ModRev: rev})
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	obj, err := runtime.Decode(w.s.c.Codec, data)
 	if err != nil {
-		return nil, false, w.s.decodeError(err, rev)
+		return nil, w.s.decodeError(err, rev)
 	}
 	if err := w.s.versioner.UpdateObject(obj, rev); err != nil {
-		return nil, false, fmt.Errorf("set the resourceVersion of %s: %w", key, err)
+		return nil, fmt.Errorf("set the resourceVersion of %s: %w", key, err)
 	}
+	return obj, nil
+}
+
+// object is decoded for this watch alone; it tells whether it is selected.
+func (w *watcher) object(key string, value []byte, rev uint64) (runtime.Object, bool, error) {
+	obj, err := w.decoded(w.ctx, key, value, rev)
+	if err != nil {
+		return nil, false, err
+	}
+	return obj, w.selected(obj), nil
+}
+
+// either is the object of an event, which other watches see too. A watch cache
+// keeps its objects, and gets them for itself.
+func (w *watcher) either(e *kv.Event, value []byte, prev bool) (runtime.Object, bool, error) {
+	if w.opts.RecordTimestamps {
+		return w.object(e.Key, value, e.Rev)
+	}
+	obj, err := w.shared(e.Key, value, e.Rev, prev)
+	if err != nil {
+		return nil, false, err
+	}
+	return obj, w.selected(obj.object), nil
+}
+
+func (w *watcher) selected(obj runtime.Object) bool {
 	if w.all {
-		return obj, true, nil
+		return true
 	}
 	ok, err := w.opts.Predicate.Matches(obj)
-	return obj, err == nil && ok, nil
+	return err == nil && ok
 }
 
 // event turns a write into what the watch's selector makes of it: an object
@@ -233,7 +265,7 @@ func (w *watcher) event(e *kv.Event) (*watch.Event, error) {
 	var isSelected, wasSelected bool
 	var err error
 	if !e.Deleted {
-		if cur, isSelected, err = w.object(e.Key, e.Value, e.Rev); err != nil {
+		if cur, isSelected, err = w.either(e, e.Value, false); err != nil {
 			return nil, err
 		}
 	}
@@ -242,7 +274,7 @@ func (w *watcher) event(e *kv.Event) (*watch.Event, error) {
 	case w.all && !e.Deleted:
 		wasSelected = true
 	default:
-		prev, wasSelected, err = w.object(e.Key, e.Prev, e.Rev)
+		prev, wasSelected, err = w.either(e, e.Prev, true)
 		if err != nil && e.Deleted {
 			return nil, &deletedCorruptError{err}
 		}

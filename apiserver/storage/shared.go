@@ -1,0 +1,149 @@
+package storage
+
+import (
+	"bytes"
+	"io"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// recent are the objects of the latest events: each is decoded once for all
+// watches of the resource, and encoded once for all that want it in one form.
+// What is here is bounded, and only shared between watches that are about as
+// far; one that is behind decodes for itself.
+type recent struct {
+	most int
+
+	mu    sync.Mutex
+	slots map[slotID]*slot
+	order []slotID // the oldest first
+}
+
+// slotID names a value of an event: what is written, or what was before.
+type slotID struct {
+	rev  uint64
+	key  string
+	prev bool
+}
+
+type slot struct {
+	once sync.Once
+	obj  *sharedObject
+	err  error
+}
+
+func newRecent(most int) *recent {
+	return &recent{most: most, slots: map[slotID]*slot{}}
+}
+
+// get is the object of a value, which is decoded by whoever asks first.
+func (r *recent) get(id slotID, decode func() (runtime.Object, error)) (*sharedObject, error) {
+	r.mu.Lock()
+	s := r.slots[id]
+	if s == nil {
+		s = &slot{}
+		r.slots[id] = s
+		if r.order = append(r.order, id); len(r.order) > r.most {
+			delete(r.slots, r.order[0])
+			r.order = r.order[1:]
+		}
+	}
+	r.mu.Unlock()
+	s.once.Do(func() {
+		var obj runtime.Object
+		if obj, s.err = decode(); s.err == nil {
+			s.obj = &sharedObject{object: obj}
+		}
+	})
+	return s.obj, s.err
+}
+
+// clear forgets all: nobody watches.
+func (r *recent) clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.slots, r.order = map[slotID]*slot{}, nil
+}
+
+// sharedObject is an object that several watches deliver. It is never changed;
+// what encodes it gets a copy of its own, and what that makes is kept.
+type sharedObject struct {
+	object runtime.Object
+
+	mu      sync.Mutex
+	encoded map[runtime.Identifier]*encoding
+}
+
+type encoding struct {
+	once sync.Once
+	data []byte
+	err  error
+}
+
+var (
+	_ runtime.CacheableObject   = &sharedObject{}
+	_ metav1.ObjectMetaAccessor = &sharedObject{}
+)
+
+// CacheEncode implements runtime.CacheableObject.
+func (o *sharedObject) CacheEncode(id runtime.Identifier, encode func(runtime.Object, io.Writer) error, w io.Writer) error {
+	o.mu.Lock()
+	e := o.encoded[id]
+	if e == nil {
+		e = &encoding{}
+		if o.encoded == nil {
+			o.encoded = map[runtime.Identifier]*encoding{}
+		}
+		o.encoded[id] = e
+	}
+	o.mu.Unlock()
+	e.once.Do(func() {
+		var b bytes.Buffer
+		e.err = encode(o.GetObject(), &b)
+		e.data = b.Bytes()
+	})
+	if e.err != nil {
+		return e.err
+	}
+	_, err := w.Write(e.data)
+	return err
+}
+
+// GetObject implements runtime.CacheableObject.
+func (o *sharedObject) GetObject() runtime.Object { return o.object.DeepCopyObject() }
+
+// GetObjectMeta implements metav1.ObjectMetaAccessor. It must not be used for
+// changes.
+func (o *sharedObject) GetObjectMeta() metav1.Object {
+	m, err := meta.Accessor(o.object)
+	if err != nil {
+		return nil
+	}
+	return m
+}
+
+// GetObjectKind implements runtime.Object. It must not be used for changes.
+func (o *sharedObject) GetObjectKind() schema.ObjectKind { return o.object.GetObjectKind() }
+
+// DeepCopyObject implements runtime.Object: a copy may be changed, so it is an
+// ordinary one.
+func (o *sharedObject) DeepCopyObject() runtime.Object { return o.GetObject() }
+
+// Shared is the object of a watch's event that others see too, and which must
+// not be changed; it is obj itself where it is no such.
+func Shared(obj runtime.Object) runtime.Object {
+	if s, ok := obj.(*sharedObject); ok {
+		return s.object
+	}
+	return obj
+}
+
+// shared decodes a value of an event, for as long as the resource is served: the
+// end of one watch is no failure for the others.
+func (w *watcher) shared(key string, value []byte, rev uint64, prev bool) (*sharedObject, error) {
+	return w.s.recent.get(slotID{rev, key, prev}, func() (runtime.Object, error) { return w.decoded(w.s.life, key, value, rev) })
+}
