@@ -39,6 +39,7 @@ const (
 	ShortageRequests = "requests"    // as many are being handled as may
 	ShortageMemory   = "body_memory" // the bodies at hand fill the memory there is for them
 	ShortageDisk     = "disk"        // free space is below the floor, or the log at its bound
+	ShortageStall    = "stall"       // the disk does not answer
 	ShortageQueue    = "queue"       // as many bytes wait for the disk as may
 	ShortageTime     = "time"        // it did not become durable in time, and may yet
 	ShortageLeader   = "leader"      // the log cannot be written here
@@ -51,6 +52,8 @@ func shortage(err error) string {
 	switch {
 	case errors.As(err, &r):
 		return r.shortage
+	case errors.Is(err, raftlog.ErrStalled):
+		return ShortageStall
 	case errors.Is(err, raftlog.ErrUnknownOutcome), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return ShortageTime
 	case errors.Is(err, raftlog.ErrDiskFull):
@@ -148,6 +151,8 @@ func explainAppend(err error) (int, Problem) {
 	switch {
 	case errors.Is(err, channel.ErrNotFound):
 		return http.StatusNotFound, Problem{Reason: "the broker or channel is being deleted"}
+	case errors.Is(err, raftlog.ErrStalled): // also where the wait for it was given up
+		return http.StatusServiceUnavailable, Problem{Reason: "the server's disk does not answer; nothing was accepted"}
 	case errors.Is(err, raftlog.ErrUnknownOutcome), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return http.StatusServiceUnavailable, Problem{Reason: "it could not be confirmed in time that the events are stored; they may be"}
 	case errors.Is(err, raftlog.ErrDiskFull):

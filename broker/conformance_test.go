@@ -282,6 +282,7 @@ func TestUnavailableIs503WithRetryAfter(t *testing.T) {
 	}{
 		{raftlog.ErrOverloaded, "more events are waiting"},
 		{raftlog.ErrDiskFull, "too little disk space"},
+		{fmt.Errorf("%w: %w", raftlog.ErrStalled, context.DeadlineExceeded), "nothing was accepted"},
 		{raftlog.ErrNotLeader, "nothing was accepted"},
 		{raftlog.ErrClosed, "nothing was accepted"},
 		{raftlog.ErrUnknownOutcome, "they may be"},

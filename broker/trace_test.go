@@ -178,7 +178,7 @@ func TestRepliesGoOnInTheirDelivery(t *testing.T) {
 // TestShortages: each 503 says what was short.
 func TestShortages(t *testing.T) {
 	for want, fail := range map[string]error{
-		ShortageDisk: raftlog.ErrDiskFull, ShortageQueue: raftlog.ErrOverloaded, ShortageLeader: raftlog.ErrNotLeader,
+		ShortageDisk: raftlog.ErrDiskFull, ShortageStall: raftlog.ErrStalled, ShortageQueue: raftlog.ErrOverloaded, ShortageLeader: raftlog.ErrNotLeader,
 		ShortageTime: context.DeadlineExceeded, ShortageOther: http.ErrAbortHandler,
 	} {
 		f := newFakes()

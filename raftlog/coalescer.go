@@ -34,7 +34,7 @@ type batch struct {
 // is in flight; there is no added wait when idle.
 type coalescer struct {
 	commit     func(data []byte) ([]any, error)
-	room       func(Class) error
+	room       func(context.Context, Class) error
 	now        func() time.Time
 	maxEntry   int
 	maxPending int64
@@ -51,7 +51,7 @@ type coalescer struct {
 	stopped chan struct{}
 }
 
-func newCoalescer(maxEntry int, maxPending int64, now func() time.Time, room func(Class) error, commit func([]byte) ([]any, error)) *coalescer {
+func newCoalescer(maxEntry int, maxPending int64, now func() time.Time, room func(context.Context, Class) error, commit func([]byte) ([]any, error)) *coalescer {
 	return &coalescer{
 		commit: commit, room: room, now: now, maxEntry: maxEntry, maxPending: maxPending,
 		kick: make(chan struct{}, 1), stopped: make(chan struct{}),
@@ -61,7 +61,7 @@ func newCoalescer(maxEntry int, maxPending int64, now func() time.Time, room fun
 // propose waits until cmd is applied and returns its result. When ctx ends
 // first, the outcome is unknown. cmd is copied.
 func (c *coalescer) propose(ctx context.Context, class Class, cmd []byte) (any, error) {
-	if err := c.room(class); err != nil {
+	if err := c.room(ctx, class); err != nil {
 		return nil, err
 	}
 	b, i, err := c.add(class, cmd)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func noLimit(Class) error { return nil }
+func noLimit(context.Context, Class) error { return nil }
 
 // echo answers each command with itself.
 func echo(data []byte) ([]any, error) {

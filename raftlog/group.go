@@ -27,6 +27,7 @@ type Group struct {
 	fsm       *fsm
 	coalescer *coalescer
 	space     *space
+	stall     *stallWatch
 
 	// broken is closed, and failed says why, when the group cannot go on.
 	broken chan struct{}
@@ -56,6 +57,7 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	g.stop = stop
+	g.wg.Go(func() { g.space.run(run) })
 	g.wg.Go(func() { g.coalescer.run(run) })
 	g.wg.Go(func() { g.snapshotByBytes(run) })
 	g.wg.Go(g.endWhenBroken)
@@ -220,7 +222,7 @@ func (g *Group) Propose(ctx context.Context, class Class, cmd []byte) (any, erro
 		return nil, fmt.Errorf("log %s: %w: %d bytes, at most %d", g.o.Name, ErrTooLarge, len(cmd), most)
 	}
 	began := time.Now()
-	r, err := g.coalescer.propose(ctx, class, cmd)
+	r, err := g.propose(ctx, class, cmd)
 	if h := g.o.Hooks.Proposed; h != nil {
 		h(class, time.Since(began), err)
 	}
@@ -230,8 +232,19 @@ func (g *Group) Propose(ctx context.Context, class Class, cmd []byte) (any, erro
 	return r, nil
 }
 
+// propose refuses events during a stall. Control commands wait on: there are few
+// of them, who makes them would only try again, and their bytes are bounded.
+func (g *Group) propose(ctx context.Context, class Class, cmd []byte) (any, error) {
+	if d := g.stall.lasts(); d > 0 && class == Events {
+		return nil, stalledFor(d)
+	}
+	return g.coalescer.propose(ctx, class, cmd)
+}
+
 // commit hands one entry to raft and waits until it is applied.
 func (g *Group) commit(data []byte) ([]any, error) {
+	g.stall.begin()
+	defer g.stall.end()
 	if g.log.Room() < int64(len(data))+raftMargin {
 		if err := g.log.Reserve(); err != nil {
 			return nil, refusal(err)
@@ -285,6 +298,9 @@ func (g *Group) FindTime(key uint32, kind uint8, t int64) (Row, bool, error) {
 	return g.log.FindTime(key, kind, t)
 }
 
+// Name is the group's.
+func (g *Group) Name() string { return g.o.Name }
+
 // Segments describes the log's segments, oldest first.
 func (g *Group) Segments() []segment.Info { return g.log.Segments() }
 
@@ -294,10 +310,11 @@ func (g *Group) Applied() uint64 { return g.fsm.applied.Load() }
 // Size is how many segments the log has, and their bytes on disk.
 func (g *Group) Size() (segments int, bytes int64) { return g.log.Size() }
 
-// Free is the space, in bytes, that is left on the log's file system.
+// Free is the space, in bytes, that is left on the log's file system. Where the
+// disk does not tell within Options.StallAfter the error is ErrStalled, and the
+// space that was left when it last did.
 func (g *Group) Free() (uint64, error) {
-	free, _, err := g.o.FS.Free(g.o.Dir)
-	return free, err
+	return g.space.current(context.Background())
 }
 
 // Trim drops the oldest segments for as long as keep returns false. It is not

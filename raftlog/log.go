@@ -19,6 +19,9 @@ var (
 	ErrDiskFull = errors.New("disk space is below the floor")
 	// ErrOverloaded: the queue of waiting commands is at its bound; nothing was written.
 	ErrOverloaded = errors.New("too many bytes are waiting to be written")
+	// ErrStalled: the disk does not answer, and has not for a while; nothing was
+	// written. Retry later.
+	ErrStalled = errors.New("the disk has not answered")
 	// ErrTooLarge: the command does not fit into a segment; nothing was written.
 	ErrTooLarge = errors.New("command is too large")
 	// ErrUnknownOutcome: the command may or may not be applied in the end.

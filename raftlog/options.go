@@ -36,6 +36,10 @@ type Options struct {
 	// ErrDiskFull; DiskReserve that below which Control commands are, too. Between
 	// the two lies what outcomes, retention and resources may use. 256 and 64 MiB.
 	DiskFloor, DiskReserve uint64
+	// StallAfter is how long an entry may be on its way to disk before further
+	// events are refused at once, with ErrStalled; 5 s. What waits already goes on
+	// waiting, and the group goes on by itself when the disk answers.
+	StallAfter time.Duration
 
 	// Hooks are told of what happens.
 	Hooks Hooks
@@ -80,6 +84,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.MaxPendingBytes, 64<<20)
 	setDefault(&o.DiskFloor, 256<<20)
 	setDefault(&o.DiskReserve, 64<<20)
+	setDefault(&o.StallAfter, 5*time.Second)
 	o.MaxEntryBytes = min(o.MaxEntryBytes, int(o.SegmentBytes/4))
 	return o, nil
 }

@@ -1,8 +1,10 @@
 package raftlog
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,26 +17,75 @@ import (
 const spaceAge = 50 * time.Millisecond
 
 // space guards the disk: raft must never meet a full one, for it cannot take a
-// write back.
+// write back. One goroutine reads what is free, when it is asked to: where the
+// disk does not answer, that alone hangs, and those who asked wait with a context.
 type space struct {
 	fs             vfs.FS
 	dir            string
 	clock          Clock
 	floor, reserve uint64
+	stallAfter     time.Duration
 	ready          func() error // whether the log's next segment exists
 
 	free atomic.Uint64
 	read atomic.Int64 // when free was read, ns
+
+	asked chan struct{} // holds a token when a reading is wanted
+	ended chan struct{} // closed when nobody reads any more
+	mu    sync.Mutex
+	next  chan struct{} // closed when the next reading is there
+	began time.Time     // of the reading at hand; zero: there is none
+	err   error         // of the last reading
 }
 
-// check refuses a command that must not be written now, with ErrDiskFull.
-func (s *space) check(class Class) error {
+func newSpace(fs vfs.FS, dir string, o Options, ready func() error) *space {
+	return &space{
+		fs: fs, dir: dir, clock: o.Clock, floor: o.DiskFloor, reserve: o.DiskReserve, stallAfter: o.StallAfter, ready: ready,
+		asked: make(chan struct{}, 1), ended: make(chan struct{}), next: make(chan struct{}),
+	}
+}
+
+// run reads what is free whenever that is asked for.
+func (s *space) run(ctx context.Context) {
+	defer close(s.ended)
+	for {
+		select {
+		case <-s.asked:
+			s.look()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *space) look() {
+	s.mu.Lock()
+	s.began = time.Now()
+	s.mu.Unlock()
+	now := s.clock.Now().UnixNano()
+	free, _, err := s.fs.Free(s.dir)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.began, s.err = (time.Time{}), err; err == nil {
+		s.free.Store(free)
+		s.read.Store(now)
+	}
+	close(s.next)
+	s.next = make(chan struct{})
+}
+
+// check refuses a command that must not be written now: with ErrDiskFull, or
+// with ErrStalled where the disk does not tell what is free.
+func (s *space) check(ctx context.Context, class Class) error {
 	floor := s.reserve
 	if class == Events {
 		floor = s.floor
 	}
-	free, err := s.current()
-	if err != nil {
+	free, err := s.current(ctx)
+	switch {
+	case errors.Is(err, ErrStalled), errors.Is(err, ErrClosed):
+		return err
+	case err != nil:
 		return fmt.Errorf("%w: cannot tell what is free: %w", ErrDiskFull, err)
 	}
 	if free < floor {
@@ -48,19 +99,52 @@ func (s *space) check(class Class) error {
 	return nil
 }
 
-func (s *space) current() (uint64, error) {
+// current is what is free, read at most spaceAge ago.
+func (s *space) current(ctx context.Context) (uint64, error) {
 	now := s.clock.Now().UnixNano()
 	// A clock that was set back must not make a reading last.
 	if age := now - s.read.Load(); age >= 0 && age < int64(spaceAge) {
 		return s.free.Load(), nil
 	}
-	free, _, err := s.fs.Free(s.dir)
-	if err != nil {
-		return 0, err
+	if d := s.stalled(); d > 0 {
+		return s.free.Load(), stalledFor(d)
 	}
-	s.free.Store(free)
-	s.read.Store(now)
-	return free, nil
+	s.mu.Lock()
+	next := s.next
+	if s.began.IsZero() {
+		select {
+		case s.asked <- struct{}{}:
+		default:
+		}
+	}
+	s.mu.Unlock()
+	late := time.NewTimer(s.stallAfter)
+	defer late.Stop()
+	select {
+	case <-next:
+	case <-late.C:
+		return s.free.Load(), stalledFor(s.stallAfter)
+	case <-ctx.Done():
+		return 0, fmt.Errorf("%w: what is free in %s was not told in time: %w", ErrStalled, s.dir, context.Cause(ctx))
+	case <-s.ended:
+		return 0, ErrClosed
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.free.Load(), s.err
+}
+
+// stalled is how long the reading at hand has been, where that is too long; else 0.
+func (s *space) stalled() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.began.IsZero() {
+		return 0
+	}
+	if d := time.Since(s.began); d >= s.stallAfter {
+		return d
+	}
+	return 0
 }
 
 // raftMargin is kept in the existing segments for raft's own entries.

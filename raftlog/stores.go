@@ -59,7 +59,8 @@ func (g *Group) openStores() error {
 	if err := g.checkPieces(); err != nil {
 		return errors.Join(err, g.closeStores())
 	}
-	g.space = &space{fs: fs, dir: dir, clock: g.o.Clock, floor: g.o.DiskFloor, reserve: g.o.DiskReserve, ready: store.Ready}
+	g.stall = newStallWatch(g.o.StallAfter, g.o.Logger.With("group", g.o.Name))
+	g.space = newSpace(fs, dir, g.o, store.Ready)
 	g.coalescer = newCoalescer(g.o.MaxEntryBytes, g.o.MaxPendingBytes, g.o.Clock.Now, g.space.check, g.commit)
 	g.coalescer.entry = g.o.Hooks.Entry
 	g.fsm = &fsm{machine: g.o.Machine, store: store, observe: g.coalescer.observeTime, fatal: report}

@@ -25,6 +25,8 @@ func writeError(key string, err error) error {
 		return apierrors.NewRequestEntityTooLargeError(err.Error())
 	case errors.Is(err, raftlog.ErrOverloaded):
 		return apierrors.NewTooManyRequests(err.Error(), 1)
+	case errors.Is(err, raftlog.ErrStalled): // also where the wait for it was given up
+		return apierrors.NewServiceUnavailable(err.Error())
 	case errors.Is(err, raftlog.ErrUnknownOutcome), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return apierrors.NewTimeoutError(fmt.Sprintf("write of %s: %v; read it to see whether it was done", key, err), 0)
 	case errors.Is(err, raftlog.ErrDiskFull), errors.Is(err, raftlog.ErrNotLeader),

@@ -48,7 +48,7 @@ func TestSchemasRefuse(t *testing.T) {
 	all := compileSchemas(t)
 	for name, body := range map[string]string{
 		"Problem": `{"field":"x"}`, "Line": `{"offset":"1"}`, "Version": `{"version":"1"}`,
-		"Disk": `{"logBytes":1,"limitBytes":0,"freeBytes":1,"floorBytes":-1}`,
+		"Disk": `{"logBytes":1,"limitBytes":0,"freeBytes":1,"floorBytes":-1,"stalledSeconds":0}`,
 	} {
 		v, err := jsonschema.UnmarshalJSON(bytes.NewReader([]byte(body)))
 		if err != nil {

@@ -40,6 +40,9 @@ type Disk struct {
 	// FreeBytes is left on the file system; below FloorBytes events are refused.
 	FreeBytes  uint64 `json:"freeBytes"`
 	FloorBytes uint64 `json:"floorBytes"`
+	// StalledSeconds is how long the disk has not answered, where that is too
+	// long; else 0. Events are refused meanwhile.
+	StalledSeconds float64 `json:"stalledSeconds"`
 }
 
 // Status is how a server is doing.

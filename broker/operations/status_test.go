@@ -17,7 +17,7 @@ import (
 
 var testVersion = Version{Version: "v1", Go: "go1", Platform: "p", Kubernetes: "1.2.3", Node: "n"}
 
-var testDisk = Disk{LogBytes: 100, LimitBytes: 1000, FreeBytes: 5000, FloorBytes: 10}
+var testDisk = Disk{LogBytes: 100, LimitBytes: 1000, FreeBytes: 5000, FloorBytes: 10, StalledSeconds: 7}
 
 // Statuses implements Subscriptions.
 func (w *world) Statuses() []dispatcher.SubscriptionStatus { return w.statuses }

@@ -39,6 +39,9 @@ func printStatus(w io.Writer, s style, format string, namespaces bool, status op
 		free = s.red(free + ": events are refused")
 	}
 	fmt.Fprintf(&b, "\nLog: %s on disk%s; %s (below %s events are refused)\n", size(d.LogBytes), limit, free, size(d.FloorBytes))
+	if d.StalledSeconds > 0 {
+		fmt.Fprintln(&b, s.red(fmt.Sprintf("The disk has not answered for %.0f s: events are refused until it does.", d.StalledSeconds)))
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }

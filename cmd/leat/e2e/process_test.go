@@ -69,6 +69,8 @@ type server struct {
 	args []string
 	cmd  *exec.Cmd
 	log  *os.File
+	// prepare, unless nil, changes the command before it is started.
+	prepare func(*exec.Cmd)
 
 	HTTP, API, Kubeconfig string
 	PID                   int
@@ -122,6 +124,9 @@ func (s *server) start() {
 	}
 	s.cmd = exec.Command(path, append([]string{"server", "--data", s.dir, "--http", http, "--api", api}, s.args...)...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	if s.prepare != nil {
+		s.prepare(s.cmd)
+	}
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"runtime"
 	"sync/atomic"
 
@@ -31,7 +32,12 @@ func operationsOptions(s settings.Server, log *channel.Log, d *dispatcher.Dispat
 				}
 			}
 			var err error
-			disk.FreeBytes, err = groups[0].Free()
+			if disk.FreeBytes, err = groups[0].Free(); errors.Is(err, raftlog.ErrStalled) {
+				err = nil // it is told below
+			}
+			for _, g := range groups {
+				disk.StalledSeconds = max(disk.StalledSeconds, g.Stalled().Seconds())
+			}
 			return disk, err
 		},
 	}

@@ -183,12 +183,12 @@ func startController(ctx context.Context, s settings.Server, l listeners, a *api
 }
 
 // startHTTP takes events, and answers for its health.
-func startHTTP(ctx context.Context, s settings.Server, l listeners, i *broker.Ingress, m *metrics.Metrics, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) {
+func startHTTP(ctx context.Context, s settings.Server, l listeners, i *broker.Ingress, m *metrics.Metrics, notReady func() error, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) {
 	o := broker.ServerOptions{
 		ReadHeaderTimeout: s.ReadHeaderTimeout, ReadTimeout: s.ReadTimeout, WriteTimeout: s.WriteTimeout, IdleTimeout: s.IdleTimeout,
 		MaxHeaderBytes: int(s.MaxHeaderBytes), MaxConns: s.MaxConns, Logger: logger,
 	}
-	h := broker.NewServer(i, httpHandler(i, m), o)
+	h := broker.NewServer(i, httpHandler(i, m, notReady), o)
 	listener, serve := broker.LimitConns(l.http, o), h.Serve
 	if pair := l.certificate; pair != nil {
 		stops.push("certificate", run(ctx, "certificate", fail, pair.Run))
@@ -214,11 +214,19 @@ func startHTTP(ctx context.Context, s settings.Server, l listeners, i *broker.In
 
 // httpHandler serves the HTTP port. A broker's path has two parts, so these
 // have none of them.
-func httpHandler(i *broker.Ingress, m *metrics.Metrics) http.Handler {
+func httpHandler(i *broker.Ingress, m *metrics.Metrics, notReady func() error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
-		case "/healthz", "/readyz": // nothing is served before the server is ready
+		case "/healthz": // nothing is served before the server is ready
 			w.Header().Set("Content-Type", "text/plain")
+			fmt.Fprint(w, "ok")
+		case "/readyz":
+			w.Header().Set("Content-Type", "text/plain")
+			if err := notReady(); err != nil {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				fmt.Fprintln(w, err)
+				return
+			}
 			fmt.Fprint(w, "ok")
 		case "/metrics":
 			m.ServeHTTP(w, r)

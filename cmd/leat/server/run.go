@@ -97,7 +97,7 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	if err := startSystem(ctx, s, listeners, meta, api, registry, recorder, m, logger, fail, &stops); err != nil {
 		return err
 	}
-	startHTTP(ctx, s, listeners, ingress, m, logger, fail, &stops)
+	startHTTP(ctx, s, listeners, ingress, m, notReady(metaGroup, logGroup), logger, fail, &stops)
 
 	e, err := announce(s, listeners, &stops)
 	if err != nil {
@@ -238,7 +238,7 @@ func groupOptions(s settings.Server, name string, machine raftlog.Machine, m *me
 		Dir: filepath.Join(s.Data, "groups", name), Name: name, NodeID: s.Node, Machine: machine, Logger: logger, Fatal: fatal,
 		SegmentBytes: int64(s.SegmentBytes), SnapshotBytes: int64(s.SnapshotBytes),
 		MaxEntryBytes: int(s.MaxEntryBytes), MaxPendingBytes: int64(s.MaxPendingBytes),
-		DiskFloor: uint64(s.DiskFloor), DiskReserve: uint64(s.DiskReserve),
+		DiskFloor: uint64(s.DiskFloor), DiskReserve: uint64(s.DiskReserve), StallAfter: s.StallAfter,
 		Hooks: m.Log(name),
 	}
 }
@@ -249,7 +249,7 @@ func openMeta(ctx context.Context, s settings.Server, m *metrics.Metrics, logger
 	if err != nil {
 		return nil, nil, err
 	}
-	stops.push("resources", func(context.Context) error { return store.Close() })
+	stops.push("resources", bounded(store.Close))
 	group, err := raftlog.Open(ctx, groupOptions(s, metaName, store, m, logger, fatal))
 	if err != nil {
 		return nil, nil, err

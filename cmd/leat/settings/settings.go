@@ -51,6 +51,7 @@ type Server struct {
 	MaxDiskPolicy          string
 	DiskFloor              Bytes
 	DiskReserve            Bytes
+	StallAfter             time.Duration
 	SegmentBytes           Bytes
 	SnapshotBytes          Bytes
 	MaxEntryBytes          Bytes
@@ -147,6 +148,7 @@ func (s *Server) declareLog(f *pflag.FlagSet) {
 	f.StringVar(&s.MaxDiskPolicy, "max-disk-policy", "drop", "beyond max-disk: drop the oldest events, of the channel most over its quota first, or refuse new ones with 503")
 	bytesVar(f, &s.DiskFloor, "disk-floor", 256<<20, "free space below which events are answered with 503")
 	bytesVar(f, &s.DiskReserve, "disk-reserve", 64<<20, "free space below which resources, cursors and outcomes are not written either")
+	f.DurationVar(&s.StallAfter, "stall-after", 5*time.Second, "time that the disk may not answer before events get 503 at once, and /readyz says so, until it does")
 	bytesVar(f, &s.SegmentBytes, "segment-bytes", 64<<20, "size of a log segment")
 	bytesVar(f, &s.SnapshotBytes, "snapshot-bytes", 128<<20, "log written between snapshots")
 	bytesVar(f, &s.MaxEntryBytes, "max-entry-bytes", 256<<10, "events packed into one log entry; a larger event or batch is an entry of its own")
@@ -387,7 +389,7 @@ func (s *Server) validatePositive() (errs []error) {
 		value int64
 	}{
 		{"retention", int64(s.RetentionAge)}, {"dead-letter-retention", int64(s.DeadLetterRetentionAge)},
-		{"dead-letter-max-bytes", int64(s.DeadLetterMaxBytes)}, {"disk-floor", int64(s.DiskFloor)}, {"disk-reserve", int64(s.DiskReserve)},
+		{"dead-letter-max-bytes", int64(s.DeadLetterMaxBytes)}, {"disk-floor", int64(s.DiskFloor)}, {"disk-reserve", int64(s.DiskReserve)}, {"stall-after", int64(s.StallAfter)},
 		{"segment-bytes", int64(s.SegmentBytes)}, {"snapshot-bytes", int64(s.SnapshotBytes)}, {"max-entry-bytes", int64(s.MaxEntryBytes)},
 		{"max-pending-bytes", int64(s.MaxPendingBytes)}, {"tail-bytes", int64(s.TailBytes)}, {"read-cache-bytes", int64(s.ReadCacheBytes)},
 		{"max-producers", int64(s.MaxProducers)}, {"max-event-types", int64(s.MaxEventTypes)}, {"event-type-rate", int64(s.EventTypeRate)}, {"system-max-data-bytes", int64(s.SystemMaxDataBytes)}, {"system-status-burst", int64(s.SystemStatusBurst)}, {"system-status-interval", int64(s.SystemStatusInterval)},

@@ -16,7 +16,7 @@ func (m *ingressMetrics) declare(s *set) {
 	m.events = s.counter("leat_ingress_events_total", "Events accepted: written and synced.", channelLabels...)
 	m.bytes = s.counter("leat_ingress_received_bytes_total", "Bodies of event requests, also of those refused.", channelLabels...)
 	m.seconds = s.histogram("leat_ingress_request_duration_seconds", "Time from an event request's headers to its answer.", diskBuckets, channelLabels...)
-	m.unavailable = s.counter("leat_ingress_unavailable_total", "Event requests answered with 503, by reason: disk (free space is below disk-floor, or the log at max-disk), queue (max-pending-bytes), requests (max-requests), body_memory (max-body-memory), time (append-timeout, or the sender left), leader, other.", "reason")
+	m.unavailable = s.counter("leat_ingress_unavailable_total", "Event requests answered with 503, by reason: disk (free space is below disk-floor, or the log at max-disk), stall (the disk has not answered for stall-after), queue (max-pending-bytes), requests (max-requests), body_memory (max-body-memory), time (append-timeout, or the sender left), leader, other.", "reason")
 }
 
 // Request is told of each event request.

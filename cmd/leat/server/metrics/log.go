@@ -14,7 +14,7 @@ type logMetrics struct {
 
 func (m *logMetrics) declare(s *set) {
 	m.append = s.histogram("leat_log_append_duration_seconds", "Time until a command was durable and applied, by group (meta: resources; s0: events) and class (events; control: cursors, outcomes, terms, retention, resources).", diskBuckets, "group", "class")
-	m.refused = s.counter("leat_log_refused_total", "Commands that were not written, by group, class and reason: disk (below disk-floor or disk-reserve), queue (max-pending-bytes), leader, size, closed, unknown (it may have been written).", "group", "class", "reason")
+	m.refused = s.counter("leat_log_refused_total", "Commands that were not written, by group, class and reason: disk (below disk-floor or disk-reserve), stalled (the disk has not answered for stall-after), queue (max-pending-bytes), leader, size, closed, unknown (it may have been written).", "group", "class", "reason")
 	m.entries = s.counter("leat_log_entries_total", "Entries proposed, by result: ok, failed.", "group", "result")
 	m.bytes = s.counter("leat_log_written_bytes_total", "Bytes of the entries proposed.", "group")
 	m.commands = s.histogram("leat_log_entry_commands", "Commands that were packed into one entry: with many senders at once, how many share a sync.", []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}, "group")
@@ -52,6 +52,8 @@ func (m *Metrics) Log(group string) raftlog.Hooks {
 
 func refusal(err error) string {
 	switch {
+	case errors.Is(err, raftlog.ErrStalled):
+		return "stalled"
 	case errors.Is(err, raftlog.ErrUnknownOutcome):
 		return "unknown"
 	case errors.Is(err, raftlog.ErrDiskFull):

@@ -44,7 +44,7 @@ type scrapeMetrics struct {
 	lag, inFlight, uncommitted, waiting, blocked, letters, detached, paused *scraped
 	kept                                                                    *scraped
 	filters, unindexed, matched, candidates, matches                        *scraped
-	applied, segments, size, free                                           *scraped
+	applied, segments, size, free, stalled                                  *scraped
 	tailReads, cacheReads                                                   *scraped
 }
 
@@ -67,6 +67,7 @@ func (m *scrapeMetrics) declare(s *set) {
 	m.segments = s.gauge("leat_log_segments", "Segments of the log.", "group")
 	m.size = s.gauge("leat_log_size_bytes", "Size of the log on disk.", "group")
 	m.free = s.gauge("leat_log_disk_free_bytes", "Space that is left on the log's file system.", "group")
+	m.stalled = s.gauge("leat_log_stalled_seconds", "How long the disk has not answered, where that is longer than stall-after; else 0.", "group")
 	m.tailReads = s.scraped(prometheus.CounterValue, "leat_log_tail_reads_total", "Reads of events, by result: hit, where recent entries in memory had them (tail-bytes); miss, where older ones were asked for.", "result")
 	m.cacheReads = s.scraped(prometheus.CounterValue, "leat_log_cache_reads_total", "Reads of older entries, by result: hit (read-cache-bytes); miss, which went to disk.", "result")
 }
@@ -92,6 +93,7 @@ func (m *Metrics) collectGroups(s scrape) {
 		segments, size := g.group.Size()
 		s.send(m.scrapes.segments, float64(segments), g.name)
 		s.send(m.scrapes.size, float64(size), g.name)
+		s.send(m.scrapes.stalled, g.group.Stalled().Seconds(), g.name)
 		if free, err := g.group.Free(); err == nil { // else there is no telling
 			s.send(m.scrapes.free, float64(free), g.name)
 		}
