@@ -30,8 +30,8 @@ soak: build ## random lives of the engine, kills, overload and hostile peers, fo
 demo: build ## the main job on real processes, in under a minute
 	$(GO) run ./examples/orders -leat $(CURDIR)/$(BIN)
 
-bench: build ## events a second and latencies, with the machine's own ceilings in the same run
-	$(GO) run ./bench -leat $(CURDIR)/$(BIN)
+bench: build ## Leat, its peers and the machine's own ceilings in one table; BENCH='-h' lists the flags (bench/README.md)
+	$(GO) run ./bench -leat $(CURDIR)/$(BIN) $(BENCH)
 
 mutants: ## every way of breaking the source that a test is known to notice
 	LEAT_MUTANTS=all $(GO) test -timeout 60m -v -run Mutant ./docs

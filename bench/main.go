@@ -1,168 +1,179 @@
-// Command bench publishes and delivers through a broker, and measures in the
-// same run what the machine itself can do: write and sync, and answer HTTP.
+//go:build linux
+
+// Command bench measures a Leat server, on the same disk and in the same run
+// as what the machine itself can do and as its peers, and prints one table.
 // Absolute figures say little on another machine; the ratios do.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
+	"syscall"
 	"time"
+
+	"github.com/leat-dev/leat/bench/ceiling"
+	"github.com/leat-dev/leat/bench/peers"
+	"github.com/leat-dev/leat/bench/table"
 )
 
 type options struct {
-	leat    string
-	dir     string
-	seconds float64
-	runs    int
-	size    int
+	leat, dir, cache string
+	length           time.Duration
+	runs, size       int
+	triggers         int
+	backlog          int
+	full, install    bool
+	only             string
+	peers, rows      string
+	markdown         string
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == serve {
+		exit(ceiling.Serve(strings.Join(os.Args[2:], "")))
+	}
 	var o options
 	flag.StringVar(&o.leat, "leat", "bin/leat", "the leat binary")
 	flag.StringVar(&o.dir, "dir", os.TempDir(), "where the data goes; the disk that is measured")
-	flag.Float64Var(&o.seconds, "seconds", 3, "length of each measurement")
-	flag.IntVar(&o.runs, "runs", 3, "how often everything is measured; medians are printed")
+	flag.StringVar(&o.cache, "cache", ".cache/bench", "where the peers' programs are kept")
+	flag.DurationVar(&o.length, "length", 2*time.Second, "length of each measurement")
+	flag.IntVar(&o.runs, "runs", 3, "how often each is made; medians are printed")
 	flag.IntVar(&o.size, "size", 1024, "payload of an event, in bytes")
+	flag.IntVar(&o.triggers, "triggers", 10_000, "triggers, where there are many")
+	flag.IntVar(&o.backlog, "backlog", 1_000_000, "events, where there are many")
+	flag.BoolVar(&o.full, "full", false, "a backlog of ten million events (10 GB), whatever -backlog says")
+	flag.BoolVar(&o.install, "install", true, "install the peers that Debian has, where apt-get can be used")
+	flag.StringVar(&o.only, "only", "", "leat or peers: only those")
+	flag.StringVar(&o.peers, "peers", "", "only these peers: "+strings.Join(peers.Names(), ",")+"; or none")
+	flag.StringVar(&o.rows, "rows", "", "only these rows of Leat's: "+strings.Join(partNames(), ","))
+	flag.StringVar(&o.markdown, "markdown", "", "file to write the table to as well, as Markdown")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	if o.full {
+		o.backlog = 10_000_000
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, o, os.Stdout); err != nil {
+	exit(run(ctx, o))
+}
+
+func exit(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+	os.Exit(0)
 }
 
-// result is one row of the table in one run.
-type result struct {
-	events   int
-	rate     float64 // events a second
-	p50, p99 time.Duration
-}
-
-// step is one row of the table.
-type step struct {
-	name    string
-	ceiling string // the row that it is compared with
-	run     func(ctx context.Context) (result, error)
-}
-
-func run(ctx context.Context, o options, out io.Writer) error {
+func run(ctx context.Context, o options) (err error) {
+	parts, err := selected(o)
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp(o.dir, "leat-bench-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	length := time.Duration(o.seconds * float64(time.Second))
-
-	sink := newSink()
-	defer sink.close()
-	null, err := newNullServer()
-	if err != nil {
-		return err
-	}
-	defer null.close()
-	leat, err := startLeat(ctx, o.leat, filepath.Join(dir, "data"), sink.url())
-	if err != nil {
-		return err
-	}
-	defer leat.stop()
-
-	steps := []step{
-		{name: "write + fdatasync, 4 KiB", run: func(ctx context.Context) (result, error) { return syncCeiling(ctx, dir, 4<<10, length) }},
-		{name: "write + fdatasync, 1 MiB", run: func(ctx context.Context) (result, error) { return syncCeiling(ctx, dir, 1<<20, length) }},
-	}
-	for _, w := range []int{1, 16, 256} {
-		ceiling := fmt.Sprintf("net/http answering 202, W=%d", w)
-		steps = append(steps,
-			step{name: ceiling, run: func(ctx context.Context) (result, error) {
-				return publish(ctx, null.address(), "/", w, 1, o.size, length)
-			}},
-			step{name: fmt.Sprintf("publish, W=%d", w), ceiling: ceiling, run: func(ctx context.Context) (result, error) {
-				return publish(ctx, leat.address(), "/default/idle", w, 1, o.size, length)
-			}})
-	}
-	steps = append(steps,
-		step{name: "publish in batches of 64, W=16", ceiling: "net/http answering 202, W=256", run: func(ctx context.Context) (result, error) {
-			return publish(ctx, leat.address(), "/default/idle", 16, 64, o.size, length)
-		}},
-		step{name: "HTTP in, one trigger, HTTP out, W=256", ceiling: "net/http answering 202, W=256", run: func(ctx context.Context) (result, error) {
-			return endToEnd(ctx, leat, sink, 256, o.size, length)
-		}})
-
-	all := map[string][]result{}
-	for i := range o.runs {
-		for _, s := range steps {
-			fmt.Fprintf(os.Stderr, "run %d of %d: %s\n", i+1, o.runs, s.name)
-			r, err := s.run(ctx)
-			if err != nil {
-				return fmt.Errorf("%s: %w", s.name, err)
-			}
-			all[s.name] = append(all[s.name], r)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	b := newBench(o, dir)
+	for _, p := range parts {
+		if err := p.run(ctx, b); err != nil {
+			// What else can be measured still is; the run fails in the end.
+			b.failed(p.name, err)
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return print(out, steps, all)
+	return b.report(os.Stdout)
 }
 
-func print(out io.Writer, steps []step, all map[string][]result) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "\ta second\tp50 ms\tp99 ms\tratio\t")
-	for _, s := range steps {
-		m := median(all[s.name])
-		ratio := ""
-		if s.ceiling != "" {
-			ratio = fmt.Sprintf("%.2f", m.rate/median(all[s.ceiling]).rate)
-		}
-		fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%.2f\t%s\t\n", s.name, m.rate, ms(m.p50), ms(m.p99), ratio)
+// part measures some rows that share their servers.
+type part struct {
+	name string
+	run  func(ctx context.Context, b *bench) error
+}
+
+var leatParts = []part{
+	{"publish", publishPart},
+	{"deliver", deliverPart},
+	{"filters", filtersPart},
+	{"idle", idlePart},
+	{"start", startPart},
+	{"backlog", backlogPart},
+}
+
+func partNames() []string {
+	var names []string
+	for _, p := range leatParts {
+		names = append(names, p.name)
 	}
-	if err := w.Flush(); err != nil {
+	return names
+}
+
+// selected are the parts that the flags ask for.
+func selected(o options) ([]part, error) {
+	rows, err := oneOf("rows", o.rows, partNames())
+	if err != nil {
+		return nil, err
+	}
+	names := []string{}
+	if o.peers != "none" {
+		if names, err = oneOf("peers", o.peers, peers.Names()); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := oneOf("only", o.only, []string{"leat", "peers"}); err != nil {
+		return nil, err
+	}
+	var parts []part
+	for _, p := range leatParts {
+		if o.only != "peers" && slices.Contains(rows, p.name) {
+			parts = append(parts, p)
+		}
+	}
+	for _, name := range names {
+		if o.only != "leat" {
+			parts = append(parts, part{name, func(ctx context.Context, b *bench) error { return peerPart(ctx, b, name) }})
+		}
+	}
+	return parts, nil
+}
+
+// oneOf takes a list apart; all where it is empty.
+func oneOf(flag, list string, all []string) ([]string, error) {
+	if list == "" {
+		return all, nil
+	}
+	chosen := strings.Split(list, ",")
+	for _, c := range chosen {
+		if !slices.Contains(all, c) {
+			return nil, fmt.Errorf("-%s: there is no %q; there are %s", flag, c, strings.Join(all, ", "))
+		}
+	}
+	return chosen, nil
+}
+
+func (b *bench) report(out *os.File) error {
+	rows := b.table()
+	if err := table.Text(out, rows); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(out, "\nThe ratio is against net/http answering 202 with as many requests in flight (256 for batches and end to end).\nW is requests in flight; a 202 from the broker means synced to disk. The client runs on the same cores.")
-	return err
-}
-
-func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-func median(rs []result) result {
-	rates := make([]float64, len(rs))
-	p50, p99 := make([]time.Duration, len(rs)), make([]time.Duration, len(rs))
-	for i, r := range rs {
-		rates[i], p50[i], p99[i] = r.rate, r.p50, r.p99
+	met, missed, unknown := table.Summary(rows)
+	fmt.Fprintf(out, "\n%d targets are met, %d are not, %d could not be judged. Ratios are medians of %d turns.\n", met, missed, unknown, b.runs)
+	if b.markdown != "" {
+		f, err := os.Create(b.markdown)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(table.Markdown(f, rows), f.Close()); err != nil {
+			return err
+		}
 	}
-	slices.Sort(rates)
-	slices.Sort(p50)
-	slices.Sort(p99)
-	return result{rate: rates[len(rs)/2], p50: p50[len(rs)/2], p99: p99[len(rs)/2]}
-}
-
-// summarize makes a result of latencies.
-func summarize(latencies [][]time.Duration, perRequest int, took time.Duration) result {
-	var all []time.Duration
-	for _, l := range latencies {
-		all = append(all, l...)
-	}
-	if len(all) == 0 {
-		return result{}
-	}
-	slices.Sort(all)
-	events := len(all) * perRequest
-	return result{
-		events: events, rate: float64(events) / took.Seconds(),
-		p50: all[len(all)/2], p99: all[len(all)*99/100],
-	}
-}
-
-// payload is JSON of the given size.
-func payload(size int) string {
-	const frame = `{"pad":""}`
-	return `{"pad":"` + strings.Repeat("x", max(0, size-len(frame))) + `"}`
+	return errors.Join(b.failures...)
 }

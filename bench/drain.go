@@ -1,0 +1,115 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/leat-dev/leat/bench/load"
+	"github.com/leat-dev/leat/bench/server"
+	"github.com/leat-dev/leat/bench/stats"
+	"github.com/leat-dev/leat/bench/table"
+)
+
+// read reads all events, as leat tail does: to show one, and to show all.
+func (l *backlog) read(ctx context.Context) error {
+	tail := func(key, filter string, shown int) step {
+		return step{key, l.Group, func(ctx context.Context) (stats.Sample, error) {
+			began := time.Now()
+			n, err := l.Tail(ctx, "many", filter)
+			if err == nil && n != shown {
+				err = fmt.Errorf("%d events were shown, not %d", n, shown)
+			}
+			return stats.Of(l.next, time.Since(began), nil), err
+		}}
+	}
+	return l.turns(ctx, []step{
+		tail("read", fmt.Sprintf("id=%012d", l.next-1), 1),
+		tail("show", "", l.next),
+	})
+}
+
+// drain has a subscription that begins with the first event, while others come
+// and are delivered to one that is not behind.
+func (l *backlog) drain(ctx context.Context) error {
+	rate, err := l.liveRate(ctx)
+	if err != nil {
+		return err
+	}
+	topic := l.sink.Topic("live")
+	if err := errors.Join(
+		l.Create(ctx, server.Trigger{Name: "live", Broker: "many", Subscriber: topic.URL}),
+		l.Ready(ctx, 1)); err != nil {
+		return err
+	}
+	live := way{l.Group, l.Address, server.Path("many"), load.Event{Data: load.Payload(l.size, "")}, []*load.Topic{topic}, &l.next}
+	if err := l.turns(ctx, []step{l.half("live alone", live, rate)}); err != nil {
+		return err
+	}
+	behind := l.sink.Topic("behind")
+	behind.Expect(0, nil)
+	stored := l.next
+	progress("draining %d events", stored)
+	began := time.Now()
+	if err := l.Create(ctx, server.Trigger{Name: "behind", Broker: "many", Subscriber: behind.URL,
+		Annotations: map[string]any{"leat.dev/start-from": "beginning"}}); err != nil {
+		return err
+	}
+	// Only turns that end before the drain does are counted.
+	beside := l.half("live beside a drain", live, rate)
+	for {
+		if err := errors.Join(l.measure(ctx, beside), l.resident()); err != nil {
+			return err
+		}
+		if n, _ := behind.Received(); n >= stored {
+			break
+		}
+	}
+	if turns := l.samples[beside.key]; len(turns) > 1 {
+		l.samples[beside.key] = turns[:len(turns)-1]
+	}
+	l.samples["drain"] = []stats.Sample{stats.Of(stored, time.Since(began), nil)}
+	return behind.Await(ctx, l.next)
+}
+
+// liveRate is half of what the relay passes on.
+func (l *backlog) liveRate(ctx context.Context) (func() float64, error) {
+	if len(l.samples["relay"]) > 0 {
+		return l.halfRelay, nil
+	}
+	topic := l.sink.Topic("relay")
+	relay, err := l.startCeiling(ctx, topic.URL)
+	if err != nil {
+		return nil, err
+	}
+	defer relay.Kill()
+	w := way{relay.Group, relay.address, "/", load.Event{Data: load.Payload(l.size, "")}, []*load.Topic{topic}, new(int)}
+	s, err := w.endToEnd(ctx, window, l.length)
+	return func() float64 { return s.Rate / 2 }, err
+}
+
+func (l *backlog) rows() {
+	b := l.bench
+	b.rate(fmt.Sprintf("publish, W=%d, after %d events", window, few), "publish after few")
+	b.rate(fmt.Sprintf("publish, W=%d, after %d events", window, b.backlog), "publish after many",
+		b.atLeast(0.9, "publish after many", "publish after few", fmt.Sprintf("that after %d", few)))
+	b.figure(fmt.Sprintf("start to ready, %d events, stopped", l.kept), "start clean", " s", b.atMost(1, " s", "", b.value("start clean")))
+	b.figure(fmt.Sprintf("start to ready, %d events, killed", l.kept), "start killed", " s", b.atMost(2, " s", "", b.value("start killed")))
+	b.rate("backlog read in process, as leat tail --since with a filter does", "read", func() table.Check {
+		return table.Check{Name: "a second", Value: b.median("read").Rate, Bound: 200_000}
+	})
+	b.rate("backlog read and shown, as leat tail --since does", "show")
+	b.rate("live traffic at half of the relay's rate, alone", "live alone")
+	b.rate("live traffic at the same rate, beside a subscription that is drained", "live beside a drain",
+		b.atLeast(0.8, "live beside a drain", "live alone", "that alone"),
+		func() table.Check {
+			return table.Check{Name: "of p99 alone", Value: b.latency("live beside a drain", p99) / b.latency("live alone", p99), Bound: 1.2, AtMost: true}
+		})
+	b.rate("that subscription, drained over HTTP", "drain")
+	b.note("memory backlog", float64(l.most)/1e6)
+	b.figure(fmt.Sprintf("memory, with a backlog of %.1f GB: the most, after restarts and while it is drained", float64(l.next)*float64(b.size)/1e9), "memory backlog", " MB",
+		b.atMost(250, " MB", "", b.value("memory backlog")))
+}

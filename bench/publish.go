@@ -1,0 +1,202 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/leat-dev/leat/bench/ceiling"
+	"github.com/leat-dev/leat/bench/load"
+	"github.com/leat-dev/leat/bench/server"
+	"github.com/leat-dev/leat/bench/stats"
+	"github.com/leat-dev/leat/bench/table"
+)
+
+// batch is how many events a batch has, and batches how many are in flight.
+const (
+	batch   = 64
+	batches = 16
+)
+
+// warmUp is sent before anything is counted.
+const warmUp = 500 * time.Millisecond
+
+// large are the sizes and numbers in flight of events that are not small.
+var large = []struct {
+	name   string
+	size   int
+	window int
+}{{"16 KiB", 16 << 10, 64}, {"256 KiB", 256 << 10, 16}}
+
+// publishPart measures what is taken in: by a broker that nobody listens to.
+func publishPart(ctx context.Context, b *bench) error {
+	null, err := b.startCeiling(ctx, "")
+	if err != nil {
+		return err
+	}
+	defer null.Kill()
+	s, err := b.startLeat(ctx, "publish")
+	if err != nil {
+		return err
+	}
+	defer s.Kill()
+	p := &publisher{bench: b, server: s, broker: "quiet", null: null}
+	if err := s.Broker(ctx, p.broker); err != nil {
+		return err
+	}
+	idle, err := s.Resident()
+	if err != nil {
+		return err
+	}
+	b.note("memory idle", float64(idle)/1e6)
+	if err := errors.Join(
+		p.warm(ctx, null.address, "/"),
+		p.warm(ctx, s.Address, server.Path(p.broker))); err != nil {
+		return err
+	}
+	if err := b.turns(ctx, p.steps()); err != nil {
+		return err
+	}
+	after, err := s.Resident()
+	if err != nil {
+		return err
+	}
+	b.note("memory after", float64(after)/1e6)
+	p.rows()
+	return nil
+}
+
+// sync writes and syncs, beside the servers' own directories.
+func (b *bench) sync(key string, size int) step {
+	return step{key, nil, func(ctx context.Context) (stats.Sample, error) {
+		return ceiling.Sync(ctx, b.dir, size, b.length/2)
+	}}
+}
+
+type publisher struct {
+	*bench
+	server *server.Server
+	broker string
+	null   *ceilingServer
+	// sent is how many events the broker has been sent, so that each has
+	// another number.
+	sent int
+}
+
+func (p *publisher) warm(ctx context.Context, address, path string) error {
+	sent, err := load.Send(ctx, load.Plan{Address: address, Conns: 64, Length: warmUp, First: p.sent,
+		Request: load.Binary(address, path, load.Event{Data: load.Payload(p.size, "")})})
+	if path != "/" {
+		p.sent += sent.Events
+	}
+	return err
+}
+
+func (p *publisher) steps() []step {
+	steps := []step{p.sync("sync 4 KiB", 4<<10), p.sync("sync 64 KiB", 64<<10), p.sync("sync 1 MiB", 1<<20)}
+	for _, w := range []int{1, 16, 256} {
+		steps = append(steps, p.pair(fmt.Sprintf("W=%d", w), w, p.size, 1)...)
+	}
+	steps = append(steps, p.pair("batches", batches, p.size, batch)...)
+	for _, l := range large {
+		steps = append(steps, p.pair(l.name, l.window, l.size, 1)...)
+	}
+	return steps
+}
+
+// pair is the same requests to net/http and to the broker.
+func (p *publisher) pair(name string, w, size, batch int) []step {
+	request := func(address, path string) load.Request {
+		e := load.Event{Data: load.Payload(size, "")}
+		if batch > 1 {
+			return load.Batch(address, path, batch, e)
+		}
+		return load.Binary(address, path, e)
+	}
+	sample := func(sent load.Sent) stats.Sample {
+		s := stats.Of(sent.Events, sent.Took, sent.Latencies)
+		s.Bytes = size
+		return s
+	}
+	return []step{
+		{"http " + name, p.null.Group, func(ctx context.Context) (stats.Sample, error) {
+			sent, err := load.Send(ctx, load.Plan{Address: p.null.address, Conns: w, Length: p.length, Request: request(p.null.address, "/")})
+			return sample(sent), err
+		}},
+		{"publish " + name, p.server.Group, func(ctx context.Context) (stats.Sample, error) {
+			before, err := p.server.Written()
+			if err != nil {
+				return stats.Sample{}, err
+			}
+			sent, err := load.Send(ctx, load.Plan{Address: p.server.Address, Conns: w, Length: p.length, First: p.sent,
+				Request: request(p.server.Address, server.Path(p.broker))})
+			if err != nil {
+				return stats.Sample{}, err
+			}
+			p.sent += sent.Events
+			after, err := p.server.Written()
+			if err != nil {
+				return stats.Sample{}, err
+			}
+			p.note("written "+name, float64(after-before)/float64(sent.Events*size))
+			return sample(sent), p.allStored(ctx)
+		}},
+	}
+}
+
+// allStored checks that the broker has each event that was answered.
+func (p *publisher) allStored(ctx context.Context) error {
+	stored, err := p.server.Stored(ctx, p.broker)
+	if err == nil && stored != p.sent {
+		err = fmt.Errorf("the broker has %d events, %d were sent", stored, p.sent)
+	}
+	return err
+}
+
+func (p *publisher) rows() {
+	b := p.bench
+	for _, size := range []string{"4 KiB", "64 KiB", "1 MiB"} {
+		b.rate("write + fdatasync, "+size, "sync "+size)
+	}
+	for _, w := range []int{1, 16, 256} {
+		b.rate(fmt.Sprintf("net/http answering 202, W=%d", w), fmt.Sprintf("http W=%d", w))
+	}
+	b.rate("publish, W=1", "publish W=1", b.syncedAnswer)
+	b.rate("publish, W=16", "publish W=16", b.atLeast(0.6, "publish W=16", "http W=16", "net/http"))
+	b.rate("publish, W=256", "publish W=256",
+		b.atLeast(1.1, "publish W=256", "http W=256", "net/http"),
+		b.atLeast(1, "publish W=256", peerKey("redis-always", "publish W=256"), "Redis, appendfsync always"),
+		b.atMost(3, " s", "server CPU for 100k", b.serverCPU("publish W=256")))
+	b.rate(fmt.Sprintf("publish in batches of %d, %d events in flight", batch, batch*batches), "publish batches",
+		b.atLeast(1, "publish batches", peerKey("kafka", "publish W=1024"), "Kafka, default"),
+		b.atLeast(2.5, "publish batches", peerKey("kafka-flush", "publish W=1024"), "Kafka, flush each"))
+	for _, l := range large {
+		b.rate(fmt.Sprintf("net/http answering 202, %s, W=%d", l.name, l.window), "http "+l.name)
+		b.rate(fmt.Sprintf("publish, %s, W=%d", l.name, l.window), "publish "+l.name, func() table.Check { return b.largeCheck(l.name) })
+	}
+	b.figure("bytes written for each of payload, publish, W=256 (write_bytes of /proc/PID/io)", "written W=256", "",
+		b.atMost(1.25, "", "", b.value("written W=256")))
+	b.figure("memory, idle (resident)", "memory idle", " MB", b.atMost(140, " MB", "", b.value("memory idle")))
+	b.figure("memory, after the load", "memory after", " MB", b.atMost(200, " MB", "", b.value("memory after")))
+}
+
+// syncedAnswer holds the median time of one request against those of an answer
+// and of a sync.
+func (b *bench) syncedAnswer() table.Check {
+	floor := b.latency("http W=1", p50) + b.latency("sync 4 KiB", p50)
+	return table.Check{Name: "of p50 of net/http + fdatasync", Value: b.latency("publish W=1", p50) / floor, Bound: 1.2, AtMost: true}
+}
+
+// largeCheck holds bytes a second against the disk's or net/http's, whichever
+// is less.
+func (b *bench) largeCheck(name string) table.Check {
+	disk := stats.Ratio(b.samples["publish "+name], b.samples["sync 1 MiB"], bytesRate)
+	http := stats.Ratio(b.samples["publish "+name], b.samples["http "+name], bytesRate)
+	if http > disk {
+		return table.Check{Name: "of net/http", Value: http, Bound: 0.7}
+	}
+	return table.Check{Name: "of the disk", Value: disk, Bound: 0.7}
+}
