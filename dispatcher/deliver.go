@@ -130,10 +130,10 @@ func (s *sub) trySubscriber(ctx context.Context, t *Target, it *item, ev *event.
 
 // send makes one request and turns what comes of it into a failure or not.
 func (s *sub) send(ctx context.Context, t *Target, to string, number int, r *Request) (Response, *failure) {
-	ctx, cancel := context.WithTimeout(ctx, t.Delivery.timeout())
-	defer cancel()
 	began := time.Now()
-	res, err := s.r.d.sender.Send(ctx, r)
+	a := &attempt{Context: ctx, until: began.Add(t.Delivery.timeout())}
+	defer a.end()
+	res, err := s.r.d.sender.Send(a, r)
 	code := res.Status
 	if err != nil {
 		code = -1

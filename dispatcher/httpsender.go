@@ -5,96 +5,173 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/url"
+	"strconv"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/dispatcher/http1"
 )
 
-// httpSender is the Sender over net/http.
+// httpSender is the Sender over HTTP: small requests over plain HTTP are made by
+// package http1, all others by net/http.
 type httpSender struct {
-	o         HTTPOptions
-	transport *http.Transport
+	o            HTTPOptions
+	transport    *http.Transport
+	client       *http1.Client
+	destinations destinations
 }
 
-// NewHTTPSender makes a sender over net/http. It follows no redirects, knows
-// no proxy, keeps no cookies, and checks each address that it dials.
+// maxAnswerHeader bounds the headers of an answer, in bytes.
+const maxAnswerHeader = 64 << 10
+
+// NewHTTPSender makes a sender over HTTP. It follows no redirects, knows no
+// proxy, keeps no cookies, and checks each address that it dials.
 func NewHTTPSender(o HTTPOptions) Sender {
 	o = o.withDefaults()
-	rule := o.addressRule()
-	dialer := &net.Dialer{Timeout: o.DialTimeout, KeepAlive: 30 * time.Second, Control: rule.control}
+	rule := &addressRule{denied: o.DeniedAddrs, allowLinkLocal: o.AllowLinkLocal, allowed: o.AllowedPrefixes, local: net.InterfaceAddrs}
+	dial := rule.dial(&net.Dialer{Timeout: o.DialTimeout, KeepAlive: 30 * time.Second, Control: rule.control})
 	return &httpSender{o: o, transport: &http.Transport{
-		DialContext:            rule.dial(dialer),
+		DialContext:            dial,
 		MaxConnsPerHost:        o.MaxConnsPerHost,
 		MaxIdleConnsPerHost:    o.MaxIdleConnsPerHost,
 		MaxIdleConns:           o.MaxIdleConns,
 		IdleConnTimeout:        o.IdleTimeout,
 		TLSHandshakeTimeout:    o.DialTimeout,
 		TLSClientConfig:        &tls.Config{RootCAs: o.RootCAs},
-		MaxResponseHeaderBytes: 64 << 10,
+		MaxResponseHeaderBytes: maxAnswerHeader,
 		DisableCompression:     true,
 		ForceAttemptHTTP2:      true,
-	}}
+	}, client: http1.New(http1.Options{
+		Dial:     dial,
+		MaxConns: o.MaxConnsPerHost, MaxIdlePerHost: o.MaxIdleConnsPerHost, MaxIdle: o.MaxIdleConns,
+		IdleTimeout: o.IdleTimeout, MaxHeaderBytes: maxAnswerHeader,
+	})}
 }
 
-func (h *httpSender) Close() { h.transport.CloseIdleConnections() }
+func (h *httpSender) Close() {
+	h.transport.CloseIdleConnections()
+	h.client.CloseIdle()
+}
 
 // Send makes one POST.
 func (h *httpSender) Send(ctx context.Context, r *Request) (Response, error) {
-	req, err := newHTTPRequest(ctx, r)
+	to, err := h.destinations.get(r.URL, h.o.Tokens)
 	if err != nil {
 		return Response{}, err
 	}
-	if token, ok := h.o.Tokens[req.URL.Scheme+"://"+req.URL.Host]; ok && req.Header.Get("Authorization") == "" {
-		req.Header.Set("Authorization", "Bearer "+token)
+	var buf [24]event.Header
+	headers, body := r.headers(buf[:0])
+	var res Response
+	if to.address != "" && isPlain(headers, body) {
+		res, err = h.sendPlain(ctx, to, headers, body, r)
+	} else {
+		res, err = h.sendStandard(ctx, to, headers, body, r)
 	}
-	res, err := h.transport.RoundTrip(req)
-	if err != nil {
-		var denied *DeniedError
-		if errors.As(err, &denied) {
-			return Response{}, &DeniedError{Host: req.URL.Hostname(), Addr: denied.Addr, Reason: denied.Reason}
+	var denied *DeniedError
+	if errors.As(err, &denied) {
+		err = &DeniedError{Host: to.url.Hostname(), Addr: denied.Addr, Reason: denied.Reason}
+	}
+	return res, err
+}
+
+// isPlain says whether a request may be made without net/http.
+func isPlain(headers []event.Header, body []byte) bool {
+	size := len(body) + 512 // what else there is in a request, roughly
+	for i := range headers {
+		size += len(headers[i].Name) + len(headers[i].Value) + 4
+		if !httpguts.ValidHeaderFieldName(headers[i].Name) || !httpguts.ValidHeaderFieldValue(headers[i].Value) {
+			return false // net/http says what is wrong
 		}
+	}
+	return size <= http1.MaxRequest
+}
+
+// sendPlain makes the request on a connection of ours.
+func (h *httpSender) sendPlain(ctx context.Context, to *destination, headers []event.Header, body []byte, r *Request) (res Response, err error) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(defaultTimeout)
+	}
+	if a, ok := ctx.(*attempt); ok {
+		ctx = a.Context
+	}
+	conn, err := h.client.Get(ctx, to.address, deadline)
+	if err != nil {
+		return res, err
+	}
+	keep := false
+	defer func() { h.client.Put(conn, keep) }()
+	out := append(conn.Out[:0], to.head...)
+	for i := range headers {
+		out = append(append(out, headers[i].Name...), ": "...)
+		out = append(append(out, headers[i].Value...), "\r\n"...)
+	}
+	out = append(strconv.AppendInt(append(out, "Content-Length: "...), int64(len(body)), 10), "\r\n\r\n"...)
+	out = append(out, body...)
+	conn.Out = out
+	if err := conn.Write(ctx, out); err != nil {
+		return res, err
+	}
+	a, plain, err := conn.ReadPlain(ctx, int64(h.o.MaxAnswerBytes))
+	if plain || err != nil {
+		keep = err == nil
+		return Response{Status: a.Status, NotEvent: r.WantReply && a.Body}, err
+	}
+	answer, err := conn.ReadResponse(ctx)
+	if err != nil {
+		return res, err
+	}
+	res, err = h.answer(r, answer)
+	keep = err == nil && !answer.Close && h.finish(answer.Body)
+	return res, err
+}
+
+// sendStandard makes the request by net/http.
+func (h *httpSender) sendStandard(ctx context.Context, to *destination, headers []event.Header, body []byte, r *Request) (Response, error) {
+	req := &http.Request{
+		Method: http.MethodPost, URL: to.url, Host: to.url.Host, Header: make(http.Header, len(headers)+2),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		ContentLength: int64(len(body)),
+	}
+	for _, x := range headers {
+		req.Header[x.Name] = append(req.Header[x.Name], x.Value)
+	}
+	req.Header.Set("User-Agent", "leat")
+	if to.authorization != "" {
+		req.Header.Set("Authorization", to.authorization)
+	}
+	if len(body) == 0 {
+		req.Body = http.NoBody
+	} else {
+		data := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		req.Body, _ = data()
+		req.GetBody = data // so that a kept connection that has gone stale costs no attempt
+	}
+	res, err := h.transport.RoundTrip(req.WithContext(ctx))
+	if err != nil {
 		return Response{}, err
 	}
 	defer func() {
 		_ = res.Body.Close() // what it could say was read before
 	}()
-	return h.answer(r, res)
+	out, err := h.answer(r, res)
+	h.finish(res.Body)
+	return out, err
 }
 
-func newHTTPRequest(ctx context.Context, r *Request) (*http.Request, error) {
-	u, err := url.Parse(r.URL)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		// The parser's own error would show the credentials in it.
-		return nil, fmt.Errorf("%s is no http or https URL with a host", redact(r.URL))
-	}
-	header := make(http.Header, 16)
-	data := encode(header, r)
-	if u.User != nil {
-		password, _ := u.User.Password()
-		auth := http.Request{Header: header}
-		auth.SetBasicAuth(u.User.Username(), password)
-		u.User = nil
-	}
-	req := &http.Request{
-		Method: http.MethodPost, URL: u, Host: u.Host, Header: header,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		ContentLength: int64(len(data)),
-	}
-	if len(data) == 0 {
-		req.Body = http.NoBody
-	} else {
-		body := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
-		req.Body, _ = body()
-		req.GetBody = body // so that a kept connection that has gone stale costs no attempt
-	}
-	return req.WithContext(ctx), nil
+// finish reads a bounded rest of an answer, so that its connection can be used
+// again; it says whether that was all.
+func (h *httpSender) finish(body io.Reader) bool {
+	_, err := io.CopyN(io.Discard, body, int64(h.o.MaxAnswerBytes))
+	return errors.Is(err, io.EOF)
 }
 
-// answer reads as much of an answer as is wanted, and a bounded rest, so that
-// its connection can be used again.
+// answer reads as much of an answer as is wanted.
 func (h *httpSender) answer(r *Request, res *http.Response) (Response, error) {
 	out := Response{Status: res.StatusCode}
 	switch {
@@ -110,6 +187,5 @@ func (h *httpSender) answer(r *Request, res *http.Response) (Response, error) {
 		n, _ := io.ReadFull(res.Body, one[:])
 		out.NotEvent = r.WantReply && n > 0
 	}
-	_, _ = io.CopyN(io.Discard, res.Body, int64(h.o.MaxAnswerBytes))
 	return out, nil
 }

@@ -11,26 +11,43 @@ import (
 	"github.com/leat-dev/leat/api/event"
 )
 
-// encode writes the headers of a request: the event's, what came with it to be
-// passed through, and this attempt's span of its trace. It returns the body.
-func encode(h http.Header, r *Request) []byte {
-	var buf [24]event.Header
-	all, body := r.Event.AppendMessage(buf[:0])
-	for _, x := range all {
-		h.Add(textproto.CanonicalMIMEHeaderKey(x.Name), x.Value)
+// headers appends the headers of a request: the event's, what came with it to be
+// passed through, and this attempt's span of its trace. It returns the body, too.
+func (r *Request) headers(dst []event.Header) (headers []event.Header, body []byte) {
+	headers, body = r.Event.AppendMessage(dst)
+	kept := headers[:len(dst)]
+	traced := r.Trace != (event.TraceContext{})
+	for _, x := range headers[len(dst):] {
+		x.Name = textproto.CanonicalMIMEHeaderKey(x.Name)
+		switch {
+		case x.Name == "Kn-Namespace", x.Name == "Prefer" && r.WantReply, x.Name == "Traceparent" && traced, x.Name == "Tracestate" && traced && r.Trace.State != "":
+			continue // this request says it otherwise
+		case ofRequest(x.Name):
+			continue // whatever came with the event has no say in that
+		}
+		kept = append(kept, x)
 	}
-	h.Set("Kn-Namespace", r.Namespace)
+	headers = append(kept, event.Header{Name: "Kn-Namespace", Value: r.Namespace})
 	if r.WantReply {
-		h.Set("Prefer", "reply")
+		headers = append(headers, event.Header{Name: "Prefer", Value: "reply"})
 	}
-	if r.Trace != (event.TraceContext{}) {
-		h.Set("Traceparent", r.Trace.String())
+	if traced {
+		headers = append(headers, event.Header{Name: "Traceparent", Value: r.Trace.String()})
 		if r.Trace.State != "" {
-			h.Set("Tracestate", r.Trace.State)
+			headers = append(headers, event.Header{Name: "Tracestate", Value: r.Trace.State})
 		}
 	}
-	h.Set("User-Agent", "leat")
-	return body
+	return headers, body
+}
+
+// ofRequest says whether a header is about a request itself: where it goes, who
+// sends it, and where it ends.
+func ofRequest(name string) bool {
+	switch name {
+	case "Authorization", "Connection", "Content-Length", "Expect", "Host", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "User-Agent":
+		return true
+	}
+	return false
 }
 
 // saysEvent says whether an answer's headers claim that it is an event.
@@ -38,11 +55,11 @@ func saysEvent(h http.Header) bool {
 	return h.Get("Ce-Specversion") != "" || strings.HasPrefix(strings.ToLower(h.Get("Content-Type")), "application/cloudevents")
 }
 
-// headers makes net/http's headers those of package event.
-type headers struct{ http.Header }
+// answerHeaders makes net/http's headers those of package event.
+type answerHeaders struct{ http.Header }
 
 // Each calls f for each header and value.
-func (h headers) Each(f func(name, value string)) {
+func (h answerHeaders) Each(f func(name, value string)) {
 	for k, vs := range h.Header {
 		for _, v := range vs {
 			f(k, v)
@@ -70,7 +87,7 @@ func (h *httpSender) replies(out *Response, res *http.Response) error {
 		})
 		return nil
 	}
-	events, _, err := event.FromMessage(headers{res.Header}, body, event.Limits{MaxDataBytes: h.o.MaxReplyBytes})
+	events, _, err := event.FromMessage(answerHeaders{res.Header}, body, event.Limits{MaxDataBytes: h.o.MaxReplyBytes})
 	if err != nil {
 		refused := &RefusedError{Code: http.StatusBadRequest, Reason: "the reply is malformed: " + err.Error()}
 		var format *event.FormatError

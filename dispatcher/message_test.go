@@ -17,8 +17,11 @@ func TestDataThatIsAnEventIsSentStructured(t *testing.T) {
 			PassThrough: []event.Header{{Name: "X-Request-Id", Value: "r1"}},
 		}
 		h := http.Header{}
-		body := encode(h, &Request{Event: sent})
-		got, _, err := event.FromMessage(headers{h}, body, event.Limits{})
+		all, body := (&Request{Event: sent}).headers(nil)
+		for _, x := range all {
+			h.Add(x.Name, x.Value)
+		}
+		got, _, err := event.FromMessage(answerHeaders{h}, body, event.Limits{})
 		if err != nil || len(got) != 1 {
 			t.Errorf("%s: %d events, %v", kind, len(got), err)
 			continue

@@ -14,7 +14,7 @@ import (
 type Options struct {
 	// Sender makes the requests; nil is NewHTTPSender(HTTP).
 	Sender Sender
-	// HTTP are the settings of the sender over net/http.
+	// HTTP are the settings of the sender over HTTP.
 	HTTP HTTPOptions
 
 	// MaxRequests bounds the requests out over all subscriptions (8,192): as
@@ -66,7 +66,7 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// HTTPOptions are the settings of the sender over net/http.
+// HTTPOptions are the settings of the sender over HTTP.
 type HTTPOptions struct {
 	// MaxConnsPerHost bounds the connections to one host and port (512), and
 	// MaxIdleConnsPerHost those kept open (128).
