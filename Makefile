@@ -24,7 +24,7 @@ test: build ## everything that must pass
 	CGO_ENABLED=1 $(GO) test -race -short -timeout 15m $(RACE)
 
 soak: build ## random lives of the engine, kills, overload and hostile peers, for SOAK=1h; it tells rounds, seeds, events, and what it found
-	LEAT_BIN=$(CURDIR)/$(BIN) LEAT_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -v -run '^($(SOAKED))$$' ./dispatcher/metamorphic ./raftlog/kv ./cmd/leat/e2e > bin/soak.log 2>&1; status=$$?; \
+	LEAT_BIN=$(CURDIR)/$(BIN) LEAT_SOAK=$(SOAK) $(GO) test -p 3 -count=1 -timeout 0 -v -run '^($(SOAKED))$$' ./dispatcher/metamorphic ./raftlog/kv ./cmd/leat/e2e > bin/soak.log 2>&1; status=$$?; \
 	grep -E '(_test\.go:|^(--- |ok|FAIL|PASS|panic))' bin/soak.log; exit $$status
 
 demo: build ## the main job on real processes, in under a minute
