@@ -25,10 +25,12 @@ func (s *Server) control(ctx context.Context, g *generic) (wait func(), err erro
 		return nil, err
 	}
 	collector := garbage.New(garbage.Options{
-		KV: s.o.KV, Catalog: g.catalog, Client: content, Plain: s.Plain, Logger: s.o.Logger, Workers: s.o.DeleteWorkers,
+		KV: s.o.KV, Catalog: g.catalog, Client: content, Plain: s.Plain, Logger: s.o.Logger,
+		Workers: s.o.DeleteWorkers, RetryFrom: s.o.DeleteRetryFrom, RetryTo: s.o.DeleteRetryTo,
 	})
 	namespaces := namespace.New(namespace.Options{
 		KV: s.o.KV, Catalog: g.catalog, Plain: s.Plain, Namespaces: core.Namespaces(), Content: content, Busy: g.namespaces.busy, Logger: s.o.Logger,
+		Workers: s.o.NamespaceWorkers, RetryFrom: s.o.NamespaceRetryFrom, RetryTo: s.o.NamespaceRetryTo,
 	})
 	var running sync.WaitGroup
 	running.Go(func() { collector.Run(ctx) })

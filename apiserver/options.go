@@ -79,10 +79,21 @@ type Options struct {
 	// DeleteWorkers delete objects at the same time, of a collection, or whose
 	// owners are gone; 16.
 	DeleteWorkers int
+	// DeleteRetryFrom and DeleteRetryTo bound the wait before an object whose
+	// owners are gone is tried again; 10 ms to 1 min.
+	DeleteRetryFrom, DeleteRetryTo time.Duration
+	// NamespaceWorkers end namespaces at the same time, and NamespaceRetryFrom
+	// and NamespaceRetryTo bound the wait before one that could not go is looked
+	// at again; 4, 20 ms to 30 s.
+	NamespaceWorkers                     int
+	NamespaceRetryFrom, NamespaceRetryTo time.Duration
 	// MaxTokenLife is the longest that a ServiceAccount's token lasts, and
 	// TokenCache how many are remembered as checked. One year; 4,096.
 	MaxTokenLife time.Duration
 	TokenCache   int
+	// DefaultTokenLife, MinTokenLife and TokenSkew are as package tokens has
+	// them: 1 h, 10 min, 1 min.
+	DefaultTokenLife, MinTokenLife, TokenSkew time.Duration
 	// NoCache serves all reads and watches from the store, for less memory where
 	// there are few clients.
 	NoCache bool

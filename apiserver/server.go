@@ -65,7 +65,10 @@ func New(o Options) (*Server, error) {
 		o: o, authority: a, credentials: c, atRest: atRest,
 		pipe: newPipe(), token: rand.Text(), ready: make(chan struct{}),
 	}
-	s.tokens, err = tokens.New(tokens.Options{Key: key, Accounts: s.serviceAccount, Now: o.Clock.Now, MaxLife: o.MaxTokenLife, CacheSize: o.TokenCache})
+	s.tokens, err = tokens.New(tokens.Options{
+		Key: key, Accounts: s.serviceAccount, Now: o.Clock.Now, CacheSize: o.TokenCache,
+		MaxLife: o.MaxTokenLife, DefaultLife: o.DefaultTokenLife, MinLife: o.MinTokenLife, Skew: o.TokenSkew,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("apiserver: %w", err)
 	}

@@ -59,6 +59,9 @@ type IngressOptions struct {
 	// MaxHeaderLines bounds the lines of a request's headers, which may be many
 	// and short; 1,000. More is 431.
 	MaxHeaderLines int
+	// MaxCauseDepth bounds the chain of causes: a reply to a reply, and so on.
+	// The TTL ends it sooner where it is kept; 1,000.
+	MaxCauseDepth int
 	// RetryAfter is what a 503 asks the sender to wait; 1 s.
 	RetryAfter time.Duration
 	// WebHookRate is what OPTIONS allows, in requests a minute; 0: any ("*").
@@ -105,6 +108,7 @@ func NewIngress(o IngressOptions) *Ingress {
 	setDefault(&o.MaxBodyMemory, 128<<20)
 	setDefault(&o.MaxRequests, 10_000)
 	setDefault(&o.MaxHeaderLines, 1_000)
+	setDefault(&o.MaxCauseDepth, 1_000)
 	setDefault(&o.RetryAfter, time.Second)
 	setDefault(&o.AppendTimeout, 30*time.Second)
 	if o.Now == nil {

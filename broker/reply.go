@@ -13,10 +13,6 @@ import (
 	"github.com/leat-dev/leat/dispatcher"
 )
 
-// maxDepth bounds the chain of causes: a reply to a reply, and so on. The TTL
-// ends most loops before.
-const maxDepth = 1000
-
 // AcceptReply appends a subscriber's reply to a channel, as an event caused by
 // the original. Its TTL is what is left of the original's, whatever it says
 // itself. The error is a *dispatcher.RefusedError where the reply can never be
@@ -36,7 +32,7 @@ func (i *Ingress) AcceptReply(ctx context.Context, ch channel.Channel, original 
 	if err := spendTTL(reply); err != nil {
 		return refusedReply(err)
 	}
-	depth, err := nextDepth(original.Event)
+	depth, err := i.nextDepth(original.Event)
 	if err != nil {
 		return err
 	}
@@ -66,16 +62,16 @@ func refusedReply(err error) *dispatcher.RefusedError {
 }
 
 // nextDepth is the depth of what an event causes.
-func nextDepth(e *event.Event) (int32, error) {
+func (i *Ingress) nextDepth(e *event.Event) (int32, error) {
 	depth := int64(0)
 	if v, ok := e.Attribute(depthExtension); ok {
 		if n, err := strconv.ParseInt(v.Str, 10, 32); err == nil && n > 0 {
 			depth = n
 		}
 	}
-	if depth >= maxDepth {
+	if depth >= int64(i.o.MaxCauseDepth) {
 		return 0, &dispatcher.RefusedError{Code: http.StatusBadRequest, Reason: fmt.Sprintf(
-			"%s: the chain of causes is %d events long already, which is the limit: is there a loop of replies?", depthExtension, maxDepth)}
+			"%s: the chain of causes is %d events long already, which is the limit: is there a loop of replies?", depthExtension, i.o.MaxCauseDepth)}
 	}
 	return int32(depth + 1), nil
 }

@@ -150,13 +150,11 @@ func (c *committer) flush(ctx context.Context, quit <-chan struct{}) error {
 	}
 }
 
-const maxCommitRetry = 5 * time.Second
-
 func (c *committer) commit(ctx context.Context, quit <-chan struct{}, m *channel.Commit) error {
 	if m.Scan == 0 && len(m.Cursors) == 0 && len(m.Outcomes) == 0 && len(m.DeadLetters) == 0 {
 		return nil
 	}
-	for wait := c.r.d.o.CommitInterval; ; wait = min(2*wait, maxCommitRetry) {
+	for wait := c.r.d.o.CommitInterval; ; wait = min(2*wait, c.r.d.o.CommitMaxBackoff) {
 		began := time.Now()
 		err := c.r.p.Commit(ctx, *m)
 		if h := c.r.d.o.Hooks.Commit; h != nil {

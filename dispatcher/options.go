@@ -33,6 +33,9 @@ type Options struct {
 	DetachAfter time.Duration
 	// CommitInterval is how long a change of a cursor waits at most (100 ms).
 	CommitInterval time.Duration
+	// CommitMaxBackoff bounds the wait before a commit that failed is tried
+	// again (5 s).
+	CommitMaxBackoff time.Duration
 	// CommitBytes bounds one commit, unless one dead letter is larger (128 KiB).
 	CommitBytes int
 	// ScanEvents and ScanInterval: events that matched nobody move the
@@ -108,6 +111,7 @@ func (o Options) withDefaults() Options {
 	def(&o.MaxRanges, 256)
 	def(&o.DetachAfter, time.Second)
 	def(&o.CommitInterval, 100*time.Millisecond)
+	def(&o.CommitMaxBackoff, 5*time.Second)
 	def(&o.CommitBytes, 128<<10)
 	def(&o.ScanEvents, 16384)
 	def(&o.ScanInterval, 30*time.Second)

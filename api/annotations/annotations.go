@@ -44,14 +44,14 @@ const (
 type Limits struct {
 	MaxInFlight int // 10,000
 	MaxWaiting  int // 100,000
-	Partitions  int // 256
+	Partitions  int // 64
 }
 
 func (l Limits) withDefaults() Limits {
 	for _, d := range []struct {
 		v *int
 		d int
-	}{{&l.MaxInFlight, 10_000}, {&l.MaxWaiting, 100_000}, {&l.Partitions, 256}} {
+	}{{&l.MaxInFlight, 10_000}, {&l.MaxWaiting, 100_000}, {&l.Partitions, 64}} {
 		if *d.v <= 0 {
 			*d.v = d.d
 		}

@@ -57,7 +57,7 @@ func TestParseLog(t *testing.T) {
 	}
 	_, errs = ParseLog(map[string]string{Retention: "-P1D", RetentionBytes: "0.5", Partitions: "257", StartFrom: "end"}, Limits{})
 	want := `metadata.annotations[leat.dev/start-from]: Forbidden: not known on a Broker or channel, which takes leat.dev/retention, leat.dev/retention-bytes, leat.dev/partitions
-metadata.annotations[leat.dev/partitions]: Invalid value: "257": must be a whole number from 1 to 256
+metadata.annotations[leat.dev/partitions]: Invalid value: "257": must be a whole number from 1 to 64
 metadata.annotations[leat.dev/retention]: Invalid value: "-P1D": must be longer than zero, such as P7D
 metadata.annotations[leat.dev/retention-bytes]: Invalid value: "0.5": must be a whole number of bytes above zero, such as 1073741824 or 1Gi`
 	if d := cmp.Diff(want, refusals(errs)); d != "" {

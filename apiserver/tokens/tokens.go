@@ -32,6 +32,12 @@ type Options struct {
 	// MaxLife is the longest that a token lasts; what is asked for beyond is cut
 	// down to it. One year.
 	MaxLife time.Duration
+	// DefaultLife is how long a token lasts that was asked for without a time,
+	// MinLife the shortest that one may be asked for. 1 h; 10 min.
+	DefaultLife, MinLife time.Duration
+	// Skew is how far behind the clock of the member that checks may be to that
+	// of the one that has signed; 1 min.
+	Skew time.Duration
 	// CacheSize is how many checked signatures are remembered; 4,096.
 	CacheSize int
 }
@@ -42,16 +48,6 @@ const Audience = "leat"
 
 // issuer is who signs.
 const issuer = "leat"
-
-// The time that a token lasts: by default, and at least.
-const (
-	defaultLife = time.Hour
-	minLife     = 10 * time.Minute
-)
-
-// skew is how far behind the clock of the member that checks may be to that of
-// the one that has signed.
-const skew = time.Minute
 
 // Tokens makes and checks tokens. It is safe for concurrent use.
 type Tokens struct {
@@ -66,8 +62,13 @@ var _ authenticator.Token = &Tokens{}
 
 // New makes a Tokens.
 func New(o Options) (*Tokens, error) {
-	if o.MaxLife == 0 {
-		o.MaxLife = 365 * 24 * time.Hour
+	for _, d := range []struct {
+		v *time.Duration
+		d time.Duration
+	}{{&o.MaxLife, 365 * 24 * time.Hour}, {&o.DefaultLife, time.Hour}, {&o.MinLife, 10 * time.Minute}, {&o.Skew, time.Minute}} {
+		if *d.v == 0 {
+			*d.v = d.d
+		}
 	}
 	if o.CacheSize == 0 {
 		o.CacheSize = 4096
@@ -86,10 +87,10 @@ func (t *Tokens) Issue(account *corev1.ServiceAccount, r *authenticationv1.Token
 		spec.Audiences = []string{Audience}
 	}
 	if spec.ExpirationSeconds == nil {
-		seconds := int64(defaultLife / time.Second)
+		seconds := int64(t.o.DefaultLife / time.Second)
 		spec.ExpirationSeconds = &seconds
 	}
-	if errs := validate(spec); len(errs) > 0 {
+	if errs := t.validate(spec); len(errs) > 0 {
 		return apierrors.NewInvalid(authenticationv1.SchemeGroupVersion.WithKind("TokenRequest").GroupKind(), account.Name, errs)
 	}
 	*spec.ExpirationSeconds = min(*spec.ExpirationSeconds, int64(t.o.MaxLife/time.Second))
@@ -112,7 +113,7 @@ func (t *Tokens) Issue(account *corev1.ServiceAccount, r *authenticationv1.Token
 	return nil
 }
 
-func validate(spec *authenticationv1.TokenRequestSpec) field.ErrorList {
+func (t *Tokens) validate(spec *authenticationv1.TokenRequestSpec) field.ErrorList {
 	var errs field.ErrorList
 	path := field.NewPath("spec")
 	if slices.Contains(spec.Audiences, "") {
@@ -120,8 +121,8 @@ func validate(spec *authenticationv1.TokenRequestSpec) field.ErrorList {
 	}
 	seconds := path.Child("expirationSeconds")
 	switch n := *spec.ExpirationSeconds; {
-	case n < int64(minLife/time.Second):
-		errs = append(errs, field.Invalid(seconds, n, "may not specify a duration less than 10 minutes"))
+	case n < int64(t.o.MinLife/time.Second):
+		errs = append(errs, field.Invalid(seconds, n, fmt.Sprintf("may not specify a duration less than %s", minutes(t.o.MinLife))))
 	case n > 1<<32:
 		errs = append(errs, field.Invalid(seconds, n, "may not specify a duration larger than 2^32 seconds"))
 	}
@@ -129,6 +130,14 @@ func validate(spec *authenticationv1.TokenRequestSpec) field.ErrorList {
 		errs = append(errs, field.Forbidden(path.Child("boundObjectRef"), "tokens are bound to their ServiceAccount only: leave it out, and delete the ServiceAccount to revoke them"))
 	}
 	return errs
+}
+
+// minutes is a duration as people say it, where that is in whole minutes.
+func minutes(d time.Duration) string {
+	if d%time.Minute == 0 {
+		return fmt.Sprintf("%d minutes", d/time.Minute)
+	}
+	return d.String()
 }
 
 // ErrUnchecked says that it could not be found out whether a token is good:
@@ -176,7 +185,7 @@ func (t *Tokens) check(ctx context.Context, c *claims, audiences []string) (user
 		return nil, errNotOurs
 	case now.Unix() >= c.Expiry:
 		return nil, fmt.Errorf("the token expired at %s: ask for another", time.Unix(c.Expiry, 0).UTC().Format(time.RFC3339))
-	case now.Add(skew).Unix() < c.NotBefore:
+	case now.Add(t.o.Skew).Unix() < c.NotBefore:
 		return nil, errors.New("the token is not valid yet: are the clocks of the members right?")
 	case len(audiences) == 0:
 		return nil, fmt.Errorf("the token is for %q, and not for here", []string(c.Audience))

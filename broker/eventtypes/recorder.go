@@ -42,6 +42,9 @@ type Options struct {
 	Queue int
 	// MaxBrokers bounds the brokers of which is known what was recorded (10,000).
 	MaxBrokers int
+	// MaxText is the longest type, source or schema that is recorded, in bytes
+	// (1 KiB).
+	MaxText int
 	// Backoff is the wait after the API failed (1 s).
 	Backoff time.Duration
 	Logger  *slog.Logger
@@ -52,6 +55,7 @@ func (o Options) withDefaults() Options {
 	def(&o.Rate, 10)
 	def(&o.Queue, 1000)
 	def(&o.MaxBrokers, 10_000)
+	def(&o.MaxText, 1<<10)
 	def(&o.Backoff, time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -64,9 +68,6 @@ func def[T int | float64 | time.Duration](v *T, d T) {
 		*v = d
 	}
 }
-
-// maxText is the longest type or source that is recorded, in bytes.
-const maxText = 1 << 10
 
 // kind is what a type is recorded by.
 type kind struct{ eventType, source string }
@@ -119,7 +120,7 @@ func (r *Recorder) known(uid string, k kind) bool {
 
 // note has a type recorded, if there is room.
 func (r *Recorder) note(id channel.ID, e *event.Event) {
-	if e.Type == "" || len(e.Type) > maxText || len(e.Source) > maxText {
+	if e.Type == "" || len(e.Type) > r.o.MaxText || len(e.Source) > r.o.MaxText {
 		return
 	}
 	r.mu.Lock()
@@ -134,7 +135,7 @@ func (r *Recorder) note(id channel.ID, e *event.Event) {
 	}
 	// The event's memory is used again.
 	s := sighting{broker: id, kind: kind{strings.Clone(e.Type), strings.Clone(e.Source)}}
-	if len(e.DataSchema) <= maxText {
+	if len(e.DataSchema) <= r.o.MaxText {
 		s.schema = strings.Clone(e.DataSchema)
 	}
 	if seen[s.kind] || len(seen) >= r.o.MaxPerBroker {

@@ -45,6 +45,8 @@ type Options struct {
 	// between those that follow; 5, 10 s.
 	StatusBurst    int
 	StatusInterval time.Duration
+	// PacedObjects bounds the objects whose status is paced; 10,000.
+	PacedObjects int
 	// ChunkBytes bounds what is appended at once, unless one event is larger;
 	// 128 KiB.
 	ChunkBytes int
@@ -69,6 +71,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.MaxDataBytes, 256<<10)
 	setDefault(&o.StatusBurst, 5)
 	setDefault(&o.StatusInterval, 10*time.Second)
+	setDefault(&o.PacedObjects, 10_000)
 	setDefault(&o.ChunkBytes, 128<<10)
 	setDefault(&o.MaxSkipped, 1000)
 	setDefault(&o.MinBackoff, 50*time.Millisecond)
@@ -94,9 +97,6 @@ func setDefault[T comparable](v *T, d T) {
 
 // producer is the name under which the log keeps the revision.
 const producer = "leat.dev/apiserver"
-
-// pacedObjects bounds the objects whose status is paced.
-const pacedObjects = 10_000
 
 // Publisher appends the writes to the API. It is to be run where this node
 // leads the system broker's log.
@@ -185,7 +185,7 @@ func (p *Publisher) open() error {
 	p.known = positions.Position(producer)
 	p.position = p.known
 	p.seen, p.chunk, p.bytes = p.position, nil, 0
-	p.pace = pace{interval: p.o.StatusInterval, burst: p.o.StatusBurst, limit: pacedObjects}
+	p.pace = pace{interval: p.o.StatusInterval, burst: p.o.StatusBurst, limit: p.o.PacedObjects}
 	return nil
 }
 

@@ -11,22 +11,12 @@ import (
 // LateExtension marks the event of a tick that comes late.
 const LateExtension = "leatlate"
 
-const (
-	// lateAfter is how much after its time a tick is late.
-	lateAfter = time.Second
-	// maxBehind is how far a running source may be behind, and hand over each
-	// tick all the same.
-	maxBehind = time.Minute
-	// maxWait is how long the clock is not looked at, which may have been set.
-	maxWait = 15 * time.Second
-)
-
 // adapter hands over the ticks of one object.
 type adapter struct {
+	*Options
 	schedule *Schedule
 	since    time.Time // ticks up to here are none of this schedule's
 	event    func(tick time.Time) *event.Event
-	now      func() time.Time
 }
 
 var _ sources.Adapter = (*adapter)(nil)
@@ -39,7 +29,7 @@ func (a *adapter) Run(ctx context.Context, out sources.Output) error {
 			last = at
 		}
 	}
-	if missed := a.schedule.Latest(last, a.now()); !missed.IsZero() {
+	if missed := a.schedule.Latest(last, a.Now()); !missed.IsZero() {
 		if err := a.hand(ctx, out, missed, true); err != nil {
 			return err
 		}
@@ -50,11 +40,11 @@ func (a *adapter) Run(ctx context.Context, out sources.Output) error {
 		if err := a.wait(ctx, tick); err != nil {
 			return err
 		}
-		behind := a.now().Sub(tick)
-		if behind > maxBehind {
-			tick = a.schedule.Latest(last, a.now())
+		behind := a.Now().Sub(tick)
+		if behind > a.MaxBehind {
+			tick = a.schedule.Latest(last, a.Now())
 		}
-		if err := a.hand(ctx, out, tick, behind > lateAfter); err != nil {
+		if err := a.hand(ctx, out, tick, behind > a.LateAfter); err != nil {
 			return err
 		}
 		last = tick
@@ -74,9 +64,9 @@ func (a *adapter) hand(ctx context.Context, out sources.Output, tick time.Time, 
 // zero; or with ctx's error.
 func (a *adapter) wait(ctx context.Context, until time.Time) error {
 	for {
-		left := maxWait
+		left := a.ClockInterval
 		if !until.IsZero() {
-			left = min(until.Sub(a.now()), maxWait)
+			left = min(until.Sub(a.Now()), a.ClockInterval)
 		}
 		if left <= 0 {
 			return context.Cause(ctx)

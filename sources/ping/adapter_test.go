@@ -104,8 +104,9 @@ func scripted(t *testing.T, start string, f func(*script)) {
 func (s *script) run(schedule, timezone string) {
 	s.Helper()
 	s.stop()
+	options := Options{Now: s.clock.now}.withDefaults()
 	a := &adapter{
-		schedule: mustParse(s.T, schedule, timezone), since: s.since, now: s.clock.now,
+		Options: &options, schedule: mustParse(s.T, schedule, timezone), since: s.since,
 		event: func(tick time.Time) *event.Event { return &event.Event{Time: tick.UTC().Format(time.RFC3339)} },
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -210,7 +211,7 @@ func TestClockIsPutForward(t *testing.T) {
 		s.run("0 * * * *", "")
 		s.pass(time.Minute)
 		s.clock.to(parseTime(t, "2026-01-01T18:30:00Z"))
-		s.pass(maxWait)
+		s.pass(Options{}.withDefaults().ClockInterval)
 		s.expect("2026-01-01T18:00:00Z late")
 		s.pass(30 * time.Minute)
 		s.expect("2026-01-01T19:00:00Z")

@@ -24,21 +24,52 @@ const (
 	noteSince    = annotations.Prefix + "schedule-since"
 )
 
-// Kinds are the kinds of this package. now is the clock that ticks.
-func Kinds(now func() time.Time) []sources.Kind {
+// Options are the settings of the kinds of this package; zero values take the
+// defaults.
+type Options struct {
+	// Now is the clock that ticks; nil is time.Now.
+	Now func() time.Time
+	// LateAfter is how much after its time a tick is late (1 s).
+	LateAfter time.Duration
+	// MaxBehind is how far a running source may be behind, and hand over each
+	// tick all the same (1 min).
+	MaxBehind time.Duration
+	// ClockInterval is how long the clock is not looked at, which may have been
+	// set (15 s).
+	ClockInterval time.Duration
+}
+
+func (o Options) withDefaults() Options {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	for _, d := range []struct {
+		v *time.Duration
+		d time.Duration
+	}{{&o.LateAfter, time.Second}, {&o.MaxBehind, time.Minute}, {&o.ClockInterval, 15 * time.Second}} {
+		if *d.v <= 0 {
+			*d.v = d.d
+		}
+	}
+	return o
+}
+
+// Kinds are the kinds of this package.
+func Kinds(o Options) []sources.Kind {
+	o = o.withDefaults()
 	return []sources.Kind{
 		{
 			GroupVersionKind: sourcesv1.GroupVersion().WithKind("PingSource"), Resource: "pingsources",
-			Read: func(u *unstructured.Unstructured) (*sources.Source, error) { return readPing(u, now) },
+			Read: func(u *unstructured.Unstructured) (*sources.Source, error) { return readPing(u, &o) },
 		},
 		{
 			GroupVersionKind: sourcesv1alpha1.GroupVersion().WithKind("CronJobSource"), Resource: "cronjobsources",
-			Read: func(u *unstructured.Unstructured) (*sources.Source, error) { return readCronJob(u, now) },
+			Read: func(u *unstructured.Unstructured) (*sources.Source, error) { return readCronJob(u, &o) },
 		},
 	}
 }
 
-func readPing(u *unstructured.Unstructured, now func() time.Time) (*sources.Source, error) {
+func readPing(u *unstructured.Unstructured, options *Options) (*sources.Source, error) {
 	var o sourcesv1.PingSource
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &o); err != nil {
 		return nil, err
@@ -55,18 +86,18 @@ func readPing(u *unstructured.Unstructured, now func() time.Time) (*sources.Sour
 	if len(data) == 0 {
 		data = nil
 	}
-	s.tick(o.Spec.Schedule, o.Spec.Timezone, o.Spec.ContentType, data, now)
+	s.tick(o.Spec.Schedule, o.Spec.Timezone, o.Spec.ContentType, data, options)
 	return &s.Source, nil
 }
 
-func readCronJob(u *unstructured.Unstructured, now func() time.Time) (*sources.Source, error) {
+func readCronJob(u *unstructured.Unstructured, options *Options) (*sources.Source, error) {
 	var o sourcesv1alpha1.CronJobSource
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &o); err != nil {
 		return nil, err
 	}
 	s := newSource(u, sourcesv1alpha1.CronJobSourceType)
 	s.Sink = o.Spec.Sink.Destination()
-	s.tick(o.Spec.Schedule, "", "application/json", message(o.Spec.Data), now)
+	s.tick(o.Spec.Schedule, "", "application/json", message(o.Spec.Data), options)
 	s.Conditions.Check(sourcesv1alpha1.CronJobSourceValidSchedule, s.Problem)
 	return &s.Source, nil
 }
@@ -110,7 +141,7 @@ func lower(kind string) string {
 }
 
 // tick gives the source its adapter, or the problem that keeps it from one.
-func (s *source) tick(schedule, timezone, contentType string, data []byte, now func() time.Time) {
+func (s *source) tick(schedule, timezone, contentType string, data []byte, o *Options) {
 	if schedule == "" {
 		schedule = sourcesv1.DefaultSchedule
 	}
@@ -124,11 +155,11 @@ func (s *source) tick(schedule, timezone, contentType string, data []byte, now f
 	if timezone != "" {
 		written = "CRON_TZ=" + timezone + " " + schedule
 	}
-	since := scheduleSince(s.u, written, now())
+	since := scheduleSince(s.u, written, o.Now())
 	s.Notes = map[string]string{noteSchedule: written, noteSince: since.UTC().Format(time.RFC3339)}
 	uid, attributes := string(s.u.GetUID()), s.Attributes[0]
 	s.Adapter = &adapter{
-		schedule: parsed, since: since, now: now,
+		Options: o, schedule: parsed, since: since,
 		event: func(tick time.Time) *event.Event {
 			at := tick.UTC().Format(time.RFC3339)
 			return &event.Event{

@@ -19,7 +19,10 @@ func newRecorder(s settings.Server, logger *slog.Logger) recorder {
 	if !s.RecordEventTypes {
 		return recorder{}
 	}
-	return recorder{eventtypes.New(eventtypes.Options{MaxPerBroker: s.MaxEventTypes, Rate: float64(s.EventTypeRate), Logger: logger})}
+	return recorder{eventtypes.New(eventtypes.Options{
+		MaxPerBroker: s.MaxEventTypes, Rate: float64(s.EventTypeRate), Queue: s.EventTypeQueue, MaxBrokers: s.EventTypeBrokers,
+		MaxText: int(s.EventTypeBytes), Backoff: s.EventTypeBackoff, Logger: logger,
+	})}
 }
 
 func (r recorder) observe(id channel.ID, events []*event.Event) {

@@ -19,7 +19,7 @@ import (
 func operationsOptions(s settings.Server, log *channel.Log, d *dispatcher.Dispatcher, asked *declared, version string, meta, shard *raftlog.Group) operations.Options {
 	groups := []*raftlog.Group{meta, shard}
 	return operations.Options{
-		Channels: log, Inventory: log, Subscriptions: d, Resources: asked.resources, Verify: verifier(log, meta, shard),
+		Channels: log, Inventory: log, Subscriptions: d, Resources: asked.resources, ReadEvents: s.ReadEvents, ReadBytes: int(s.ReadBytes), Verify: verifier(log, meta, shard),
 		Version: operations.Version{
 			Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 			Kubernetes: apiserver.KubernetesVersion, Node: s.Node,

@@ -15,6 +15,7 @@ import (
 
 	"github.com/leat-dev/leat/api"
 	"github.com/leat-dev/leat/api/admission"
+	"github.com/leat-dev/leat/api/annotations"
 	"github.com/leat-dev/leat/api/event"
 	"github.com/leat-dev/leat/api/eventing/conversion"
 	"github.com/leat-dev/leat/apiserver"
@@ -70,7 +71,7 @@ func startTracing(ctx context.Context, s settings.Server, m *metrics.Metrics, ve
 	}
 	e, err := tracing.Start(ctx, tracing.Options{
 		Endpoint: s.OTLPEndpoint, Ratio: s.TraceSampleRatio, Queue: s.TraceQueue,
-		Node: s.Node, Version: version, Counted: m.Span, Logger: logger,
+		Interval: s.TraceInterval, Timeout: s.TraceTimeout, Node: s.Node, Version: version, Counted: m.Span, Logger: logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("--otlp-endpoint: %w", err)
@@ -97,9 +98,14 @@ func startDispatcher(s settings.Server, l listeners, tokens map[string]string, m
 	d := dispatcher.New(dispatcher.Options{
 		HTTP: dispatcher.HTTPOptions{
 			MaxConnsPerHost: s.MaxConnsPerHost, MaxReplyBytes: int(s.MaxReplyBytes),
-			DeniedAddrs: denied, AllowedPrefixes: allowed, RootCAs: authorities, Tokens: tokens,
+			MaxIdleConns: s.MaxIdleConns, MaxIdleConnsPerHost: s.MaxIdleConnsPerHost, IdleTimeout: s.DeliveryIdleTimeout, DialTimeout: s.DeliveryDialTimeout,
+			MaxAnswerBytes: int(s.MaxAnswerBytes),
+			DeniedAddrs:    denied, AllowedPrefixes: allowed, RootCAs: authorities, Tokens: tokens,
 		},
 		MaxRequests: s.MaxDeliveries, MaxRequestBytes: int64(s.MaxDeliveryBytes), MaxWaiting: s.MaxWaiting, Filter: filterLimits(s),
+		DetachAfter: s.DetachAfter, CommitInterval: s.CommitInterval, CommitMaxBackoff: s.CommitMaxBackoff, CommitBytes: int(s.CommitBytes),
+		ScanEvents: s.ScanEvents, ScanInterval: s.ScanInterval, FilterErrorInterval: s.FilterErrorInterval,
+		ReadRetry: s.ReadRetry, ReadEvents: s.ReadEvents, ReadBytes: int(s.ReadBytes), CloseGrace: s.CloseGrace,
 		Hooks: m.Deliveries(), Spans: spans, Logger: logger,
 	})
 	stops.push("deliveries", d.Close)
@@ -111,7 +117,7 @@ func ingressOptions(s settings.Server, r broker.Resolver, p *publishers, recorde
 	o := broker.IngressOptions{
 		Resolver: r, Limits: eventLimits(s),
 		MaxBodyBytes: int64(s.MaxBatchBytes), MaxBodyMemory: int64(s.MaxBodyMemory), MaxRequests: int64(s.MaxRequests), MaxHeaderLines: s.MaxHeaderLines,
-		RetryAfter: s.RetryAfter, WebHookRate: s.WebHookRate, AppendTimeout: s.AppendTimeout,
+		MaxCauseDepth: s.MaxCauseDepth, RetryAfter: s.RetryAfter, WebHookRate: s.WebHookRate, AppendTimeout: s.AppendTimeout,
 		Counted: m.Request, Accepted: recorder.observe, Spans: spans,
 	}
 	if s.IngressAuth == settings.AuthToken {
@@ -124,11 +130,23 @@ func eventLimits(s settings.Server) event.Limits {
 	return event.Limits{
 		MaxDataBytes: int(s.MaxEventBytes), MaxBatchEvents: s.MaxBatchEvents,
 		MaxExtensions: s.MaxExtensions, MaxAttributeBytes: int(s.MaxAttributeBytes),
+		MaxNameBytes: int(s.MaxAttributeNameBytes), MaxValueBytes: int(s.MaxValueBytes),
+		MaxPassThrough: int(s.MaxPassThroughBytes), MaxDepth: s.MaxEventDepth,
 	}
 }
 
 func filterLimits(s settings.Server) filter.Limits {
-	return filter.Limits{MaxNodes: s.MaxFilterNodes, MaxSteps: s.MaxFilterSteps, MaxDataBytes: int(s.MaxFilterDataBytes)}
+	return filter.Limits{
+		MaxBytes: int(s.MaxFilterBytes), MaxDepth: s.MaxFilterDepth, MaxNodes: s.MaxFilterNodes,
+		MaxExpressionBytes: int(s.MaxExpressionBytes), MaxExpressionNodes: s.MaxExpressionNodes, MaxExpressionDepth: s.MaxExpressionDepth,
+		MaxIndexKeys: s.MaxFilterIndexKeys, MaxSteps: s.MaxFilterSteps,
+		MaxDataBytes: int(s.MaxFilterDataBytes), MaxDataDepth: s.MaxFilterDataDepth, MaxDataValues: s.MaxFilterDataValues,
+	}
+}
+
+// annotationLimits are what objects may ask for.
+func annotationLimits(s settings.Server) annotations.Limits {
+	return annotations.Limits{MaxInFlight: s.MaxInFlightLimit, MaxWaiting: s.MaxWaitingLimit, Partitions: s.MaxPartitions}
 }
 
 // startAPI serves the API and waits until it is ready.
@@ -140,13 +158,18 @@ func startAPI(ctx context.Context, s settings.Server, l listeners, meta *kv.Stor
 	a, err := apiserver.New(apiserver.Options{
 		KV: meta, Listener: l.api, KeysDir: filepath.Join(s.Data, "keys"), Kubeconfig: filepath.Join(s.Data, kubeconfigFile),
 		Version: version, CRDs: crds, Kinds: admission.New(admission.Options{
-			CheckFilter: controller.CheckFilter(filterLimits(s)), CheckSchedule: ping.CheckSchedule, Events: eventLimits(s),
+			CheckFilter: controller.CheckFilter(filterLimits(s)), CheckSchedule: ping.CheckSchedule, Events: eventLimits(s), Limits: annotationLimits(s),
 		}),
 		Node:        apiserver.Node{Name: s.Node},
 		Convert:     conversion.Convert,
 		Permanent:   []apiserver.Permanent{systemBroker()},
 		Handlers:    map[string]http.Handler{"/leat/v1/": operations.Handler(o)},
-		MaxRequests: s.MaxAPIRequests, MaxMutatingRequests: s.MaxAPIMutating, MaxTokenLife: s.MaxTokenAge, ShutdownTimeout: s.ShutdownTimeout, Logger: logger,
+		MaxRequests: s.MaxAPIRequests, MaxMutatingRequests: s.MaxAPIMutating, MaxRequestBytes: int64(s.MaxAPIRequestBytes),
+		RequestTimeout: s.APIRequestTimeout, WatchTimeout: s.APIWatchTimeout, StartTimeout: s.APIStartTimeout, ShutdownTimeout: s.ShutdownTimeout,
+		MaxTokenLife: s.MaxTokenAge, DefaultTokenLife: s.DefaultTokenAge, MinTokenLife: s.MinTokenAge, TokenSkew: s.TokenClockSkew, TokenCache: s.TokenCache,
+		DeleteWorkers: s.DeleteWorkers, DeleteRetryFrom: s.DeleteMinBackoff, DeleteRetryTo: s.DeleteMaxBackoff,
+		NamespaceWorkers: s.NamespaceWorkers, NamespaceRetryFrom: s.NamespaceMinBackoff, NamespaceRetryTo: s.NamespaceMaxBackoff,
+		EventTTL: s.APIEventAge, Logger: logger,
 	})
 	if err != nil {
 		return nil, err
@@ -173,7 +196,10 @@ func startController(ctx context.Context, s settings.Server, l listeners, a *api
 	c, err := controller.New(controller.Options{
 		Client: client, Mapper: mapper, Log: log, Dispatcher: d, Registry: r,
 		AcceptReply: i.AcceptReply, Denies: d.Denies, BaseURL: l.publicURL(),
-		DeliveryTimeout: s.DeliveryTimeout, Logger: logger,
+		DeliveryTimeout: s.DeliveryTimeout, Limits: annotationLimits(s), Workers: s.ControllerWorkers, MinBackoff: s.ControllerMinBackoff, MaxBackoff: s.ControllerMaxBackoff,
+		Debounce: s.SubscriptionDebounce, MaxDebounce: s.MaxDebounce, Settle: s.StatusSettle, PauseInterval: s.PauseInterval,
+		ForeignInterval: s.ReferenceInterval, ForeignTimeout: s.ReferenceTimeout, DetachTimeout: s.DetachTimeout, MaxListed: s.MaxListed,
+		Logger: logger,
 	})
 	if err != nil {
 		return nil, err
@@ -186,7 +212,7 @@ func startController(ctx context.Context, s settings.Server, l listeners, a *api
 func startHTTP(ctx context.Context, s settings.Server, l listeners, i *broker.Ingress, m *metrics.Metrics, notReady func() error, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) {
 	o := broker.ServerOptions{
 		ReadHeaderTimeout: s.ReadHeaderTimeout, ReadTimeout: s.ReadTimeout, WriteTimeout: s.WriteTimeout, IdleTimeout: s.IdleTimeout,
-		MaxHeaderBytes: int(s.MaxHeaderBytes), MaxConns: s.MaxConns, Logger: logger,
+		MaxHeaderBytes: int(s.MaxHeaderBytes), MaxStreams: s.MaxStreams, MaxConns: s.MaxConns, Logger: logger,
 	}
 	h := broker.NewServer(i, httpHandler(i, m, notReady), o)
 	listener, serve := broker.LimitConns(l.http, o), h.Serve

@@ -55,7 +55,7 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 		err = errors.Join(err, stops.run(drain))
 	}()
 
-	m := metrics.New(metrics.Options{MaxSeries: s.MaxMetricSeries, Version: version})
+	m := metrics.New(metrics.Options{MaxSeries: s.MaxMetricSeries, MaxScrapes: s.MaxScrapes, ScrapeTimeout: s.ScrapeTimeout, Version: version})
 	meta, metaGroup, err := openMeta(ctx, s, m, logger, fatal, &stops)
 	if err != nil {
 		return err
@@ -236,7 +236,7 @@ const (
 func groupOptions(s settings.Server, name string, machine raftlog.Machine, m *metrics.Metrics, logger *slog.Logger, fatal func(error)) raftlog.Options {
 	return raftlog.Options{
 		Dir: filepath.Join(s.Data, "groups", name), Name: name, NodeID: s.Node, Machine: machine, Logger: logger, Fatal: fatal,
-		SegmentBytes: int64(s.SegmentBytes), SnapshotBytes: int64(s.SnapshotBytes),
+		SegmentBytes: int64(s.SegmentBytes), SnapshotBytes: int64(s.SnapshotBytes), Snapshots: s.Snapshots,
 		MaxEntryBytes: int(s.MaxEntryBytes), MaxPendingBytes: int64(s.MaxPendingBytes),
 		DiskFloor: uint64(s.DiskFloor), DiskReserve: uint64(s.DiskReserve), StallAfter: s.StallAfter,
 		Hooks: m.Log(name),
@@ -245,7 +245,12 @@ func groupOptions(s settings.Server, name string, machine raftlog.Machine, m *me
 
 // openMeta opens the group that holds the resources.
 func openMeta(ctx context.Context, s settings.Server, m *metrics.Metrics, logger *slog.Logger, fatal func(error), stops *stack) (*kv.Store, *raftlog.Group, error) {
-	store, err := kv.Open(kv.Options{Dir: filepath.Join(s.Data, "meta"), Logger: logger, HistoryEvents: uint64(s.ResourceHistoryCount), Fatal: fatal})
+	store, err := kv.Open(kv.Options{
+		Dir: filepath.Join(s.Data, "meta"), Logger: logger, Fatal: fatal,
+		MaxKeyBytes: int(s.MaxObjectKeyBytes), MaxValueBytes: int(s.MaxObjectBytes),
+		HistoryEvents: uint64(s.ResourceHistoryCount), HistoryAge: s.ResourceHistoryAge, CompactEvery: s.CompactInterval, ExpireEvery: s.ExpireInterval,
+		RecentEvents: s.RecentWrites, RecentBytes: int64(s.RecentWriteBytes), WatchQueue: s.WatchQueue,
+	})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -265,8 +270,9 @@ func openLog(ctx context.Context, s settings.Server, m *metrics.Metrics, logger 
 	shard := channel.NewShard(channel.Options{
 		RetentionAge: s.RetentionAge, DeadLetterRetention: s.DeadLetterRetentionAge, DeadLetterBytes: int64(s.DeadLetterMaxBytes),
 		MaxDisk: int64(s.MaxDisk), RefuseOverMaxDisk: s.MaxDiskPolicy == "refuse",
-		MaxProducers: s.MaxProducers,
-		TailBytes:    int64(s.TailBytes), CacheBytes: int64(s.ReadCacheBytes), Expired: m.Expired, Logger: logger,
+		RetentionInterval: s.RetentionInterval, RetentionStep: uint64(s.RetentionStep), TermsBytes: int(s.TermsBytes),
+		MaxPartitions: s.MaxPartitions, MaxProducers: s.MaxProducers,
+		TailBytes: int64(s.TailBytes), CacheBytes: int64(s.ReadCacheBytes), Expired: m.Expired, Logger: logger,
 	})
 	group, err := raftlog.Open(ctx, groupOptions(s, shardName, shard, m, logger, fatal))
 	if err != nil {

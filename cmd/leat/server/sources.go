@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"log/slog"
-	"time"
 
 	"github.com/leat-dev/leat/api/admission"
 	"github.com/leat-dev/leat/apiserver"
@@ -24,13 +23,14 @@ func startSources(ctx context.Context, s settings.Server, a *apiserver.Server, c
 		return err
 	}
 	all, err := sources.New(sources.Options{
-		Client: client, Kinds: ping.Kinds(time.Now),
+		Client: client, Kinds: ping.Kinds(ping.Options{LateAfter: s.SourceLateAfter, MaxBehind: s.SourceMaxBehind, ClockInterval: s.SourceClockInterval}),
 		Sinks: func(kind string, changed func(namespace, name string)) sources.Resolver {
 			return c.Sinks(kind, changed)
 		},
 		Log: log, Dispatcher: d, Admit: i.Admit,
 		Delivery:      controller.Policy(admission.DefaultDelivery(), s.DeliveryTimeout),
-		AppendTimeout: s.AppendTimeout, Logger: logger,
+		AppendTimeout: s.AppendTimeout, Workers: s.SourceWorkers, MinBackoff: s.SourceMinBackoff, MaxBackoff: s.SourceMaxBackoff,
+		DetachTimeout: s.DetachTimeout, PauseInterval: s.PauseInterval, Logger: logger,
 	})
 	if err != nil {
 		return err

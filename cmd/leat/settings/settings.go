@@ -100,6 +100,8 @@ type Server struct {
 	MaxAPIRequests       int
 	MaxAPIMutating       int
 	ResourceHistoryCount int
+
+	Bounds
 }
 
 // What IngressAuth may be.
@@ -113,6 +115,7 @@ func (s *Server) Declare(f *pflag.FlagSet) {
 	for _, add := range []func(*pflag.FlagSet){s.declareServer, s.declareLog, s.declareIngress, s.declareDelivery} {
 		add(f)
 	}
+	s.Bounds.declare(f)
 }
 
 func (s *Server) declareServer(f *pflag.FlagSet) {
@@ -310,6 +313,7 @@ func (s *Server) Validate() error {
 		errs = append(errs, err)
 	}
 	errs = append(errs, s.validatePositive()...)
+	errs = append(errs, s.Bounds.validate()...)
 	if s.OTLPEndpoint != "" {
 		if u, err := url.Parse(s.OTLPEndpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			errs = append(errs, fmt.Errorf("--otlp-endpoint: %q must be a URL such as http://127.0.0.1:4318", redacted(s.OTLPEndpoint)))

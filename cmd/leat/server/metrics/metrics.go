@@ -3,6 +3,7 @@
 package metrics
 
 import (
+	"cmp"
 	"net/http"
 	"runtime"
 	"time"
@@ -16,6 +17,10 @@ import (
 type Options struct {
 	// MaxSeries bounds the series of one metric.
 	MaxSeries int
+	// MaxScrapes bounds the scrapes at once, which anyone who reaches the port
+	// may ask for, and ScrapeTimeout the time of one; 4, 30 s.
+	MaxScrapes    int
+	ScrapeTimeout time.Duration
 	// Version is the build's.
 	Version string
 }
@@ -76,15 +81,9 @@ func New(o Options) *Metrics {
 	m.registry.MustRegister(collector{func(to chan<- prometheus.Metric) {
 		scrape{to, map[*scraped]int{}}.send(build, 1, o.Version, runtime.Version())
 	}}, collector{m.collect})
-	m.handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry, MaxRequestsInFlight: maxScrapes, Timeout: scrapeTimeout})
+	m.handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry, MaxRequestsInFlight: cmp.Or(o.MaxScrapes, 4), Timeout: cmp.Or(o.ScrapeTimeout, 30*time.Second)})
 	return m
 }
-
-// Bounds of scrapes, which anyone who reaches the port may ask for.
-const (
-	maxScrapes    = 4
-	scrapeTimeout = 30 * time.Second
-)
 
 // collector is a collector without fixed descriptions: each of its metrics is
 // declared before.

@@ -3,6 +3,7 @@
 package tracing
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -28,6 +29,9 @@ type Options struct {
 	Ratio float64
 	// Queue bounds the steps that wait to be sent.
 	Queue int
+	// Interval is how long steps wait for others, and Timeout bounds one upload,
+	// its retries included; 1 s, 30 s.
+	Interval, Timeout time.Duration
 	// Node and Version say who sends.
 	Node, Version string
 	// Counted is told what became of steps: "exported", "dropped" or "failed".
@@ -35,13 +39,8 @@ type Options struct {
 	Logger  *slog.Logger
 }
 
-// Bounds of what is sent at once.
-const (
-	batchSteps = 512
-	batchWait  = time.Second
-	// uploadTimeout bounds one upload, its retries included.
-	uploadTimeout = 30 * time.Second
-)
+// batchSteps bounds what is sent at once.
+const batchSteps = 512
 
 // Exporter sends steps. Record never waits for it: what does not fit into its
 // queue is dropped, and counted.
@@ -84,6 +83,7 @@ func Start(ctx context.Context, o Options) (*Exporter, error) {
 	if err := client.Start(ctx); err != nil {
 		return nil, fmt.Errorf("trace collector %s: %w", u, err)
 	}
+	o.Interval, o.Timeout = cmp.Or(o.Interval, time.Second), cmp.Or(o.Timeout, 30*time.Second)
 	e := &Exporter{
 		o: o, bound: bound(o.Ratio), client: client, queue: make(chan event.Span, max(o.Queue, 1)),
 		quit: make(chan struct{}), ended: make(chan struct{}),
@@ -126,14 +126,14 @@ func (e *Exporter) run() {
 	for {
 		var due <-chan time.Time
 		if len(batch) > 0 {
-			due = time.After(batchWait)
+			due = time.After(e.o.Interval)
 		}
 		for full := false; !full; {
 			select {
 			case s := <-e.queue:
 				batch = append(batch, s)
 				if due == nil {
-					due = time.After(batchWait)
+					due = time.After(e.o.Interval)
 				}
 				full = len(batch) == batchSteps
 			case <-due:
@@ -169,7 +169,7 @@ func (e *Exporter) drain(batch []event.Span) {
 
 // send uploads a batch. The first failure of a row is logged.
 func (e *Exporter) send(batch []event.Span) {
-	ctx, cancel := context.WithTimeout(e.ctx, uploadTimeout)
+	ctx, cancel := context.WithTimeout(e.ctx, e.o.Timeout)
 	defer cancel()
 	err := e.client.UploadTraces(ctx, e.encode(batch))
 	if err == nil {
