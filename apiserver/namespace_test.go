@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/client-go/dynamic"
 )
 
@@ -216,6 +218,33 @@ func TestNamespaceFinalize(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.namespaceGone("n")
+}
+
+// TestCreationIsCountedBeforeItsNamespaceIsRead: or the namespace could end
+// between the two, and leave behind what is created.
+func TestCreationIsCountedBeforeItsNamespaceIsRead(t *testing.T) {
+	p := newNamespacePlugin(nil)
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "n"}}
+	counted := false
+	p.get = func(context.Context, string) (*corev1.Namespace, error) {
+		counted = p.busy("n")
+		return ns, nil
+	}
+	admit := func(ctx context.Context) error {
+		return p.Admit(ctx, admission.NewAttributesRecord(configMap("a", nil), nil, corev1.SchemeGroupVersion.WithKind("ConfigMap"), "n", "a",
+			corev1.SchemeGroupVersion.WithResource("configmaps"), "", admission.Create, &metav1.CreateOptions{}, false, nil), nil)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	if err := admit(ctx); err != nil || !counted || !p.busy("n") {
+		t.Fatalf("counted at the look: %v, while it is written: %v, %v", counted, p.busy("n"), err)
+	}
+	end()
+	eventually(t, "it is counted no more when the request has ended", func() bool { return !p.busy("n") })
+	now := metav1.Now()
+	ns.DeletionTimestamp = &now
+	if err := admit(t.Context()); !apierrors.IsForbidden(err) || p.busy("n") {
+		t.Errorf("%v, busy %v", err, p.busy("n"))
+	}
 }
 
 // TestNamespaceRace: nothing that was created while the namespace was deleted
