@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/broker/http1"
 	"github.com/leat-dev/leat/channel"
 )
 
@@ -15,6 +16,8 @@ import (
 type nowhere struct{ channel.Channel }
 
 func (nowhere) Append(context.Context, []*event.Event) error { return nil }
+
+func (nowhere) ID() channel.ID { return channel.ID{} }
 
 // everywhere resolves each path to it.
 type everywhere struct{}
@@ -49,5 +52,21 @@ func BenchmarkIngress(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkPlain is that of a plain request.
+func BenchmarkPlain(b *testing.B) {
+	i := NewIngress(IngressOptions{Resolver: everywhere{}})
+	r := http1.Request{Path: "/default/b", Headers: http1.Headers{
+		{Name: "Ce-Specversion", Value: "1.0"}, {Name: "Ce-Id", Value: "1"}, {Name: "Ce-Type", Value: "order.created"},
+		{Name: "Ce-Source", Value: "/shop"}, {Name: "Content-Type", Value: "application/json"}, {Name: "Content-Length", Value: "0"},
+	}}
+	b.ReportAllocs()
+	for b.Loop() {
+		var a http1.Answer
+		if !i.ServePlain(&r, &a) || a.Status != http.StatusAccepted {
+			b.Fatal(a.Status)
+		}
 	}
 }

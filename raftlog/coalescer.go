@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 )
@@ -45,6 +46,7 @@ type coalescer struct {
 	queue    []*batch // the last one takes more; those before are full
 	pending  int64    // bytes in queue and in flight
 	lastTime int64    // log time; never goes back
+	recent   int      // bytes of the last batch: the next one is likely to be as large
 	closed   bool
 
 	kick    chan struct{}
@@ -99,7 +101,7 @@ func (c *coalescer) add(class Class, cmd []byte) (*batch, int, error) {
 		b = c.queue[n-1]
 	} else {
 		b = &batch{done: make(chan struct{})}
-		b.buf = make([]byte, entryHeaderSize, entryHeaderSize+max(int(size), 4<<10))
+		b.buf = make([]byte, entryHeaderSize, entryHeaderSize+max(int(size), 4<<10, c.recent))
 		b.buf[0] = entryVersion
 		c.queue = append(c.queue, b)
 	}
@@ -159,6 +161,10 @@ func (c *coalescer) cut(crowded bool) *batch {
 	b := c.queue[0]
 	c.queue[0] = nil
 	c.queue = c.queue[1:]
+	c.recent = min(len(b.buf), c.maxEntry)
+	if cap(b.buf) > 2*max(len(b.buf), 4<<10) {
+		b.buf = slices.Clone(b.buf) // who keeps it in memory counts its bytes, not its room
+	}
 	c.lastTime = max(c.lastTime, c.now().UnixMicro())
 	binary.LittleEndian.PutUint64(b.buf[1:], uint64(c.lastTime))
 	return b

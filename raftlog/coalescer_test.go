@@ -253,3 +253,18 @@ func FuzzDecodeEntry(f *testing.F) {
 		}
 	})
 }
+
+// TestSmallEntryHoldsLittleMemory, also after a large one.
+func TestSmallEntryHoldsLittleMemory(t *testing.T) {
+	c := newCoalescer(1<<20, 1<<20, time.Now, noLimit, nil)
+	for _, size := range []int{1, 200 << 10, 1, 200 << 10, 200 << 10, 3000, 1} {
+		if _, _, err := c.add(Events, make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		b := c.cut(false)
+		if n := cap(b.buf); n > 2*max(size, 4<<10)+64 {
+			t.Errorf("%d bytes take %d", size, n)
+		}
+		c.release(b)
+	}
+}

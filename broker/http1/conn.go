@@ -218,6 +218,9 @@ type Body struct {
 // Whole is the body, where all of it is in memory and none of it was read; it
 // is good until the request is answered.
 func (b *Body) Whole() ([]byte, bool) {
+	if b.left == 0 && !b.streamed {
+		return nil, true
+	}
 	if b.streamed || int64(b.c.at[1]-b.at) < b.left {
 		return nil, false
 	}
