@@ -38,12 +38,12 @@ func backlogPart(ctx context.Context, b *bench) (err error) {
 	if err := l.Broker(ctx, "many"); err != nil {
 		return err
 	}
+	defer l.rows() // which name what was stored
 	for _, measure := range []func(context.Context) error{l.fill, l.restarts, l.read, l.drain} {
 		if err := measure(ctx); err != nil {
 			return err
 		}
 	}
-	l.rows()
 	return nil
 }
 

@@ -85,11 +85,8 @@ func deliverPart(ctx context.Context, b *bench) (err error) {
 		b.half("relay at half", ways["relay"], b.halfRelay),
 		b.half("deliver at half", ways["leat"], b.halfRelay),
 	}
-	if err := b.turns(ctx, steps); err != nil {
-		return err
-	}
 	b.deliverRows()
-	return nil
+	return b.turns(ctx, steps)
 }
 
 // subscribe makes a broker with n triggers that take everything.

@@ -40,9 +40,10 @@ func (l *backlog) drain(ctx context.Context) error {
 		return err
 	}
 	topic := l.sink.Topic("live")
-	if err := errors.Join(
-		l.Create(ctx, server.Trigger{Name: "live", Broker: "many", Subscriber: topic.URL}),
-		l.Ready(ctx, 1)); err != nil {
+	if err := l.Create(ctx, server.Trigger{Name: "live", Broker: "many", Subscriber: topic.URL}); err != nil {
+		return err
+	}
+	if err := l.Ready(ctx, 1); err != nil {
 		return err
 	}
 	live := way{l.Group, l.Address, server.Path("many"), load.Event{Data: load.Payload(l.size, "")}, []*load.Topic{topic}, &l.next}

@@ -30,7 +30,10 @@ func (b *bench) rate(work, key string, checks ...func() table.Check) {
 // figure adds a row with a figure that is no rate.
 func (b *bench) figure(work, key, unit string, checks ...func() table.Check) {
 	b.add(func() table.Row {
-		r := table.Row{Work: work, Figure: table.Number(b.median(key).Rate) + unit}
+		r := table.Row{Work: work}
+		if m := b.median(key); !math.IsNaN(m.Rate) {
+			r.Figure = table.Number(m.Rate) + unit
+		}
 		for _, c := range checks {
 			r.Checks = append(r.Checks, c())
 		}

@@ -15,6 +15,7 @@ import (
 type load struct {
 	client
 	options
+	patience time.Duration // how long events are waited for; 30 s when 0
 
 	next     atomic.Int64
 	mu       sync.Mutex
@@ -26,6 +27,9 @@ type load struct {
 const digits = 12
 
 func (l *load) run(ctx context.Context) (report, error) {
+	if l.patience == 0 {
+		l.patience = 30 * time.Second
+	}
 	consumed := make(chan error, 1)
 	consuming, stop := context.WithCancel(ctx)
 	defer stop()
@@ -97,11 +101,8 @@ func (l *load) received(payload []byte) {
 	}
 }
 
-// patience is how long events are waited for.
-const patience = 30 * time.Second
-
 func (l *load) awaitAll(ctx context.Context, n int, consumed chan error) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, l.patience)
 	defer cancel()
 	for int(l.distinct.Load()) < n {
 		select {
@@ -118,7 +119,7 @@ func (l *load) awaitAll(ctx context.Context, n int, consumed chan error) error {
 // allStored waits until the server says that it has all events: some count
 // late.
 func (l *load) allStored(ctx context.Context, n int) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, l.patience)
 	defer cancel()
 	for {
 		stored, err := l.stored(ctx)
