@@ -72,7 +72,7 @@ type Options struct {
 // HTTPOptions are the settings of the sender over HTTP.
 type HTTPOptions struct {
 	// MaxConnsPerHost bounds the connections to one host and port (512), and
-	// MaxIdleConnsPerHost those kept open (128).
+	// MaxIdleConnsPerHost those kept open (256).
 	MaxConnsPerHost, MaxIdleConnsPerHost int
 	// Tokens are sent as bearer tokens to the origins that they are under, such
 	// as "https://events.example.com", and to no other; not where the URL holds
@@ -128,7 +128,7 @@ func (o Options) withDefaults() Options {
 
 func (o HTTPOptions) withDefaults() HTTPOptions {
 	def(&o.MaxConnsPerHost, 512)
-	def(&o.MaxIdleConnsPerHost, 128)
+	def(&o.MaxIdleConnsPerHost, 256)
 	def(&o.MaxIdleConns, 1024)
 	def(&o.IdleTimeout, 90*time.Second)
 	def(&o.DialTimeout, 10*time.Second)

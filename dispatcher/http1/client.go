@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -50,10 +51,11 @@ type Client struct {
 // host is what there is of one host and port, while somebody uses it.
 type host struct {
 	address string
-	conns   int           // open, or being opened
-	idle    []*Conn       // the last used is the last
-	room    chan struct{} // gets one when a connection may be had, while somebody waits
-	waiting int
+	conns   int     // open, or being opened
+	idle    []*Conn // the last used is the last
+	// waiting are those for whom there was none, in order; each is given a
+	// connection, or the place of a new one.
+	waiting []chan *Conn
 }
 
 // New makes a client.
@@ -65,12 +67,12 @@ func New(o Options) *Client { return &Client{o: o, hosts: map[string]*host{}} }
 // Put.
 func (c *Client) Get(ctx context.Context, address string, deadline time.Time) (*Conn, error) {
 	for {
-		conn, wait := c.take(address)
-		if wait != nil {
-			if err := c.wait(ctx, wait, deadline); err != nil {
+		conn, turn := c.take(address)
+		if turn != nil {
+			var err error
+			if conn, err = c.wait(ctx, address, turn, deadline); err != nil {
 				return nil, err
 			}
-			continue
 		}
 		if conn.rwc == nil {
 			if err := c.open(ctx, conn, deadline); err != nil {
@@ -90,13 +92,13 @@ func (c *Client) Get(ctx context.Context, address string, deadline time.Time) (*
 }
 
 // take takes an idle connection, or the place of a new one; where there is
-// neither it returns the host, at which it waits already.
-func (c *Client) take(address string) (*Conn, *host) {
+// neither it returns what will be given one.
+func (c *Client) take(address string) (*Conn, chan *Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h := c.hosts[address]
 	if h == nil {
-		h = &host{address: address, room: make(chan struct{}, 1)}
+		h = &host{address: address}
 		c.hosts[address] = h
 	}
 	if n := len(h.idle); n > 0 {
@@ -109,45 +111,53 @@ func (c *Client) take(address string) (*Conn, *host) {
 		h.conns++
 		return &Conn{host: h}, nil
 	}
-	h.waiting++
-	return nil, h
+	turn := make(chan *Conn, 1)
+	h.waiting = append(h.waiting, turn)
+	return nil, turn
 }
 
-// wait waits until a connection may be had.
-func (c *Client) wait(ctx context.Context, h *host, deadline time.Time) (err error) {
+// wait waits for its turn.
+func (c *Client) wait(ctx context.Context, address string, turn chan *Conn, deadline time.Time) (conn *Conn, err error) {
 	t := time.NewTimer(time.Until(deadline))
 	defer t.Stop()
 	select {
-	case <-h.room:
+	case conn := <-turn:
+		return conn, nil
 	case <-t.C:
-		err = fmt.Errorf("all %d connections to %s were in use: %w", c.o.MaxConns, h.address, context.DeadlineExceeded)
+		err = fmt.Errorf("all %d connections to %s were in use: %w", c.o.MaxConns, address, context.DeadlineExceeded)
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	h.waiting--
-	if len(h.idle) > 0 || h.conns < c.o.MaxConns {
-		h.wake() // there may be room for another, too
+	select {
+	case conn := <-turn: // just now
+		return conn, nil
+	default:
 	}
-	c.forget(h)
-	return err
+	if h := c.hosts[address]; h != nil {
+		h.waiting = slices.DeleteFunc(h.waiting, func(other chan *Conn) bool { return other == turn })
+	}
+	return nil, err
 }
 
-// wake wakes one of those who wait. c.mu is held.
-func (h *host) wake() {
-	if h.waiting == 0 {
-		return
+// next gives a connection, or the place of one, to who has waited longest; it
+// says no where nobody does. c.mu is held.
+func (h *host) next(conn *Conn) bool {
+	if len(h.waiting) == 0 {
+		return false
 	}
-	select {
-	case h.room <- struct{}{}:
-	default: // one is woken already, and wakes the next
+	h.waiting[0] <- conn
+	h.waiting[0] = nil
+	if h.waiting = h.waiting[1:]; len(h.waiting) == 0 {
+		h.waiting = nil
 	}
+	return true
 }
 
 // forget drops what is known of a host that nobody uses. c.mu is held.
 func (c *Client) forget(h *host) {
-	if h.conns == 0 && h.waiting == 0 && c.hosts[h.address] == h {
+	if h.conns == 0 && c.hosts[h.address] == h {
 		delete(c.hosts, h.address)
 	}
 }
@@ -170,21 +180,24 @@ func (c *Client) open(ctx context.Context, conn *Conn, deadline time.Time) error
 // Put gives a connection back; keep says that it can be used again.
 func (c *Client) Put(conn *Conn, keep bool) {
 	h := conn.host
-	c.mu.Lock()
-	keep = keep && conn.clean() && len(h.idle) < c.o.MaxIdlePerHost
 	var surplus *Conn
-	if keep {
+	c.mu.Lock()
+	switch keep = keep && conn.clean(); {
+	case keep && h.next(conn):
+	case keep && len(h.idle) < c.o.MaxIdlePerHost:
 		if c.idle >= c.o.MaxIdle {
 			surplus = c.oldest
 			c.drop(surplus)
 		}
 		h.idle = append(h.idle, conn)
 		c.list(conn)
-	} else {
-		h.conns--
+	default:
+		keep = false
+		if !h.next(&Conn{host: h}) {
+			h.conns--
+			c.forget(h)
+		}
 	}
-	h.wake()
-	c.forget(h)
 	c.mu.Unlock()
 	if !keep {
 		conn.close()
@@ -228,14 +241,8 @@ func (c *Client) unlist(conn *Conn) {
 func (c *Client) drop(conn *Conn) {
 	c.unlist(conn)
 	h := conn.host
-	for i, other := range h.idle {
-		if other == conn {
-			h.idle = append(h.idle[:i], h.idle[i+1:]...)
-			break
-		}
-	}
-	h.conns--
-	h.wake()
+	h.idle = slices.DeleteFunc(h.idle, func(other *Conn) bool { return other == conn })
+	h.conns-- // nobody waits where one is idle
 	c.forget(h)
 }
 

@@ -296,9 +296,65 @@ func TestBounds(t *testing.T) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if h := r.hosts[address]; h == nil || len(h.idle) > 2 || h.conns != len(h.idle) || h.waiting != 0 || r.idle != len(h.idle) {
+	if h := r.hosts[address]; h == nil || len(h.idle) > 2 || h.conns != len(h.idle) || len(h.waiting) != 0 || r.idle != len(h.idle) {
 		t.Errorf("left are %+v, %d idle", h, r.idle)
 	}
+}
+
+// TestTurns: who has waited longest is next, whether the connection before can be
+// used again or not; and who gives up leaves its turn to others.
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(o *Options) {
+			o.MaxConns = 1
+			o.Dial = func(context.Context, string, string) (net.Conn, error) {
+				client, server := net.Pipe()
+				go io.Copy(io.Discard, server)
+				return client, nil
+			}
+		})
+		first, err := r.Get(t.Context(), "x", time.Now().Add(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(chan string, 1)
+		ask := func(name string, ctx context.Context, timeout time.Duration, keep bool) {
+			go func() {
+				conn, err := r.Get(ctx, "x", time.Now().Add(timeout))
+				if err != nil {
+					got <- name + " gives up"
+					return
+				}
+				got <- name
+				r.Put(conn, keep)
+			}()
+			synctest.Wait()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ask("a", t.Context(), time.Hour, true)
+		ask("b", t.Context(), time.Second, true)
+		ask("c", ctx, time.Hour, true)
+		ask("d", t.Context(), time.Hour, false)
+		ask("e", t.Context(), time.Hour, true)
+		if s := <-got; s != "b gives up" {
+			t.Error(s)
+		}
+		cancel()
+		if s := <-got; s != "c gives up" {
+			t.Error(s)
+		}
+		r.Put(first, true)
+		for _, want := range []string{"a", "d", "e"} {
+			if s := <-got; s != want {
+				t.Errorf("it is the turn of %s, not of %s", s, want)
+			}
+		}
+		synctest.Wait()
+		if n := r.dialled.Load(); n != 2 || r.hosts["x"].conns != 1 {
+			t.Errorf("%d connections were made, %d are there", n, r.hosts["x"].conns)
+		}
+		r.CloseIdle()
+	})
 }
 
 // TestIdleConnectionsEnd in their time, and where there are too many of them, the
