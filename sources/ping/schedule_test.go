@@ -159,6 +159,15 @@ func FuzzSchedule(f *testing.F) {
 		f.Add(s, "Europe/Berlin", int64(1_774_742_400))
 	}
 	f.Add("0 0 * * *", "America/Sao_Paulo", int64(-1<<40))
+	// What an earlier run found to go other ways.
+	for _, s := range []string{"* 0 1 * * *", "* 1 * * *", "0   0 0 0", "0 0 W 1 0", "0 0 0-A 1 0", "0/, 0 0 0 0", "0 0 \x80A 1 0", "@dAilY", "0000000000000000", " ", "0 0 \x00\x00\x01\x00", "\xb6  0"} {
+		f.Add(s, "", int64(1_774_742_310))
+	}
+	for _, s := range []string{"0 * 2 * 0", "0 * 7 * 0", "0 0 1 1 0"} {
+		f.Add(s, "America/Sao_Paulo", int64(-1_099_511_627_695))
+	}
+	f.Add("TZ=", "\x80", int64(1_774_742_454))
+	f.Add("0", "\t\t", int64(-1_099_511_627_760))
 	f.Fuzz(func(t *testing.T, schedule, timezone string, unix int64) {
 		fault := CheckSchedule(schedule, timezone)
 		s, err := ParseSchedule(schedule, timezone)

@@ -122,7 +122,7 @@ func TestKnEventTypes(t *testing.T) {
 	s := startServer(t)
 	s.apply(broker)
 	for _, c := range []struct{ args, want string }{
-		{"eventtype create placed --type order.placed --source /orders --broker default --description placed", "created"},
+		{"eventtype create placed --type order.placed --source /orders --broker default", "created"},
 		{"eventtype list", "order.placed"},
 		{"eventtype describe placed", "order.placed"},
 		{"eventtype delete placed", "deleted"},
