@@ -124,7 +124,7 @@ func TestKnEventTypes(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"eventtype create placed --type order.placed --source /orders --broker default", "created"},
 		{"eventtype list", "order.placed"},
-		{"eventtype describe placed", "order.placed"},
+		{"eventtype describe placed", "/orders"},
 		{"eventtype delete placed", "deleted"},
 	} {
 		out, err := exec.CommandContext(t.Context(), kn, append(strings.Fields(c.args), "--kubeconfig", s.Kubeconfig)...).CombinedOutput()
