@@ -34,7 +34,7 @@ type batch struct {
 // entry is on its way to disk, what arrives is packed into the next. One entry
 // is in flight; there is no added wait when idle.
 type coalescer struct {
-	commit     func(data []byte) ([]any, error)
+	commit     commitFunc
 	room       func(context.Context, Class) error
 	now        func() time.Time
 	maxEntry   int
@@ -53,7 +53,11 @@ type coalescer struct {
 	stopped chan struct{}
 }
 
-func newCoalescer(maxEntry int, maxPending int64, now func() time.Time, room func(context.Context, Class) error, commit func([]byte) ([]any, error)) *coalescer {
+// commitFunc makes one entry durable and applies it. It calls finish once, from
+// whatever goroutine knows the outcome first, and returns after that.
+type commitFunc func(data []byte, finish func(results []any, err error))
+
+func newCoalescer(maxEntry int, maxPending int64, now func() time.Time, room func(context.Context, Class) error, commit commitFunc) *coalescer {
 	return &coalescer{
 		commit: commit, room: room, now: now, maxEntry: maxEntry, maxPending: maxPending,
 		kick: make(chan struct{}, 1), stopped: make(chan struct{}),
@@ -134,16 +138,24 @@ func (c *coalescer) run(ctx context.Context) {
 				continue
 			}
 		}
-		b.results, b.err = c.commit(b.buf)
-		if b.err == nil && len(b.results) != b.n {
-			b.err = fmt.Errorf("log: apply returned %d results for %d commands", len(b.results), b.n)
-		}
-		if c.entry != nil {
-			c.entry(b.n, len(b.buf), b.err)
-		}
+		c.commit(b.buf, func(results []any, err error) { c.finish(b, results, err) })
 		crowded = b.n > 1
-		c.release(b)
 	}
+}
+
+// finish answers those whose commands are in a batch.
+func (c *coalescer) finish(b *batch, results []any, err error) {
+	b.results, b.err = results, err
+	if err == nil && len(results) != b.n {
+		b.err = fmt.Errorf("log: apply returned %d results for %d commands", len(results), b.n)
+	}
+	if c.entry != nil {
+		c.entry(b.n, len(b.buf), b.err)
+	}
+	c.mu.Lock()
+	c.pending -= b.size
+	c.mu.Unlock()
+	close(b.done)
 }
 
 // cut takes the oldest batch and stamps it. When the last batch held several
@@ -168,13 +180,6 @@ func (c *coalescer) cut(crowded bool) *batch {
 	c.lastTime = max(c.lastTime, c.now().UnixMicro())
 	binary.LittleEndian.PutUint64(b.buf[1:], uint64(c.lastTime))
 	return b
-}
-
-func (c *coalescer) release(b *batch) {
-	c.mu.Lock()
-	c.pending -= b.size
-	c.mu.Unlock()
-	close(b.done)
 }
 
 // observeTime keeps the log's clock from going back behind an applied entry.

@@ -13,6 +13,11 @@ import (
 
 func noLimit(context.Context, Class) error { return nil }
 
+// committed answers each entry at once.
+func committed(entry func(data []byte) ([]any, error)) commitFunc {
+	return func(data []byte, finish func([]any, error)) { finish(entry(data)) }
+}
+
 // echo answers each command with itself.
 func echo(data []byte) ([]any, error) {
 	_, commands, err := decodeEntry(data)
@@ -27,12 +32,12 @@ func TestCoalescerPacksWhatArrivesWhileAnEntryIsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var entries []int
 		release := make(chan struct{})
-		c := newCoalescer(1<<20, 1<<20, time.Now, noLimit, func(data []byte) ([]any, error) {
+		c := newCoalescer(1<<20, 1<<20, time.Now, noLimit, committed(func(data []byte) ([]any, error) {
 			<-release
 			results, err := echo(data)
 			entries = append(entries, len(results))
 			return results, err
-		})
+		}))
 		ctx, stop := context.WithCancel(t.Context())
 		go c.run(ctx)
 		var wg sync.WaitGroup
@@ -64,11 +69,11 @@ func TestCoalescerBoundsAnEntryButTakesOneLargeCommand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sizes []int
 		release := make(chan struct{})
-		c := newCoalescer(1000, 1<<20, time.Now, noLimit, func(data []byte) ([]any, error) {
+		c := newCoalescer(1000, 1<<20, time.Now, noLimit, committed(func(data []byte) ([]any, error) {
 			<-release
 			sizes = append(sizes, len(data))
 			return echo(data)
-		})
+		}))
 		ctx, stop := context.WithCancel(t.Context())
 		go c.run(ctx)
 		var wg sync.WaitGroup
@@ -99,10 +104,10 @@ func TestCoalescerBoundsAnEntryButTakesOneLargeCommand(t *testing.T) {
 func TestCoalescerRefusesBeyondItsBoundButControlCommandsPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		c := newCoalescer(1<<20, 1000, time.Now, noLimit, func(data []byte) ([]any, error) {
+		c := newCoalescer(1<<20, 1000, time.Now, noLimit, committed(func(data []byte) ([]any, error) {
 			<-release
 			return echo(data)
-		})
+		}))
 		ctx, stop := context.WithCancel(t.Context())
 		go c.run(ctx)
 		var wg sync.WaitGroup
@@ -136,7 +141,7 @@ func TestCoalescerAnswers(t *testing.T) {
 		fail := errors.New("stepped down")
 		commits := 0
 		hold := make(chan struct{})
-		c := newCoalescer(1<<20, 1<<20, time.Now, noLimit, func(data []byte) ([]any, error) {
+		c := newCoalescer(1<<20, 1<<20, time.Now, noLimit, committed(func(data []byte) ([]any, error) {
 			commits++
 			switch commits {
 			case 1:
@@ -145,7 +150,7 @@ func TestCoalescerAnswers(t *testing.T) {
 				<-hold
 			}
 			return echo(data)
-		})
+		}))
 		ctx, stop := context.WithCancel(t.Context())
 		go c.run(ctx)
 		if _, err := c.propose(ctx, Events, nil); !errors.Is(err, fail) {
@@ -174,10 +179,10 @@ func TestCoalescerAnswers(t *testing.T) {
 func TestCoalescerFinishesOneEntryAndRefusesWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		c := newCoalescer(1<<20, 1<<20, time.Now, noLimit, func(data []byte) ([]any, error) {
+		c := newCoalescer(1<<20, 1<<20, time.Now, noLimit, committed(func(data []byte) ([]any, error) {
 			<-release
 			return echo(data)
-		})
+		}))
 		ctx, stop := context.WithCancel(t.Context())
 		go c.run(ctx)
 		answers := [2]chan error{make(chan error, 1), make(chan error, 1)}
@@ -200,11 +205,11 @@ func TestCoalescerFinishesOneEntryAndRefusesWhatWaits(t *testing.T) {
 func TestLogTimeNeverGoesBack(t *testing.T) {
 	now := time.UnixMicro(5_000)
 	var times []int64
-	c := newCoalescer(1<<20, 1<<20, func() time.Time { return now }, noLimit, func(data []byte) ([]any, error) {
+	c := newCoalescer(1<<20, 1<<20, func() time.Time { return now }, noLimit, committed(func(data []byte) ([]any, error) {
 		at, _, err := decodeEntry(data)
 		times = append(times, at)
 		return make([]any, 1), err
-	})
+	}))
 	ctx, stop := context.WithCancel(t.Context())
 	defer func() { stop(); <-c.stopped }()
 	go c.run(ctx)
@@ -265,6 +270,6 @@ func TestSmallEntryHoldsLittleMemory(t *testing.T) {
 		if n := cap(b.buf); n > 2*max(size, 4<<10)+64 {
 			t.Errorf("%d bytes take %d", size, n)
 		}
-		c.release(b)
+		c.finish(b, make([]any, b.n), nil)
 	}
 }

@@ -26,6 +26,7 @@ type Group struct {
 	stable    *stableStore
 	fsm       *fsm
 	coalescer *coalescer
+	commits   *committer
 	space     *space
 	stall     *stallWatch
 
@@ -58,20 +59,13 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	g.stop = stop
 	g.wg.Go(func() { g.space.run(run) })
-	g.wg.Go(func() { g.coalescer.run(run) })
+	g.wg.Go(func() {
+		g.coalescer.run(run)
+		close(g.commits.futures) // nothing more is handed to raft
+	})
+	g.wg.Go(g.commits.run)
 	g.wg.Go(func() { g.snapshotByBytes(run) })
-	g.wg.Go(g.endWhenBroken)
 	return g, nil
-}
-
-// endWhenBroken ends raft where the group cannot go on, so that nobody waits for
-// its answers.
-func (g *Group) endWhenBroken() {
-	select {
-	case <-g.broken:
-		g.raft.Shutdown() // Close waits for it
-	case <-g.coalescer.stopped:
-	}
 }
 
 func (g *Group) config() *raft.Config {
@@ -239,35 +233,6 @@ func (g *Group) propose(ctx context.Context, class Class, cmd []byte) (any, erro
 		return nil, stalledFor(d)
 	}
 	return g.coalescer.propose(ctx, class, cmd)
-}
-
-// commit hands one entry to raft and waits until it is applied.
-func (g *Group) commit(data []byte) ([]any, error) {
-	g.stall.begin()
-	defer g.stall.end()
-	if g.log.Room() < int64(len(data))+raftMargin {
-		if err := g.log.Reserve(); err != nil {
-			return nil, refusal(err)
-		}
-	}
-	f := g.raft.Apply(data, 0)
-	switch err := f.Error(); {
-	case err == nil:
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
-		return nil, ErrNotLeader
-	case errors.Is(err, segment.ErrFull):
-		return nil, refusal(err)
-	default:
-		return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
-	}
-	switch r := f.Response().(type) {
-	case []any:
-		return r, nil
-	case error:
-		return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, r)
-	default:
-		return nil, fmt.Errorf("%w: apply answered %T", ErrUnknownOutcome, r)
-	}
 }
 
 // ReadEntry reads one entry, checking its sums. The error for a damaged record

@@ -69,8 +69,8 @@ func (e *Entry) Rows() []Row { return e.rows }
 // Row locates a run of consecutive offsets of one key (a partition) in the log.
 type Row = segment.Row
 
-// Machine is a deterministic state machine. Its methods are called from one
-// goroutine, but for Snapshot's writer, which runs beside later Apply calls.
+// Machine is a deterministic state machine. Its methods are called one at a
+// time, but for Snapshot's writer, which runs beside later Apply calls.
 type Machine interface {
 	// Apply executes an entry and returns one result for each of its commands.
 	// It must not fail, read a clock, or depend on anything but the state and e.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
@@ -21,6 +22,9 @@ type fsm struct {
 	observe func(logTime int64)
 	fatal   func(error)
 
+	// mu is held while the machine is called: by raft, or by who applies an entry
+	// before raft does (committer).
+	mu sync.Mutex
 	// applied is the index of the last command entry; entries between it and
 	// the next one are raft's own.
 	applied  atomic.Uint64
@@ -39,11 +43,30 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	return out
 }
 
-// Apply implements raft.FSM.
+// Apply implements raft.FSM. An entry that is in the state already, because it
+// was applied early or before the snapshot that was restored, is passed over.
 func (f *fsm) Apply(l *raft.Log) any {
-	if l.Type != raft.LogCommand {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if l.Type != raft.LogCommand || l.Index <= f.applied.Load() {
 		return nil
 	}
+	return f.apply(l)
+}
+
+// applyNext applies an entry that raft has not committed yet, where the command
+// entry before it is applied; ok says whether it was. The caller answers for it
+// that the entry is committed.
+func (f *fsm) applyNext(l *raft.Log, before uint64) (result any, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.applied.Load() != before {
+		return nil, false
+	}
+	return f.apply(l), true
+}
+
+func (f *fsm) apply(l *raft.Log) any {
 	t, commands, err := decodeEntry(l.Data)
 	if err != nil {
 		err = fmt.Errorf("apply entry %d: %w; was it written by a newer version?", l.Index, err)
@@ -65,6 +88,8 @@ const snapshotVersion = 1
 
 // Snapshot implements raft.FSM.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	s, err := f.machine.Snapshot()
 	if err != nil {
 		return nil, err
@@ -85,6 +110,8 @@ func (f *fsm) Restore(rc io.ReadCloser) error {
 }
 
 func (f *fsm) restore(r *bufio.Reader) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	h, err := readSnapshotHeader(r)
 	if err != nil {
 		return err

@@ -42,7 +42,8 @@ func (g *Group) openStores() error {
 	if err != nil {
 		return err
 	}
-	g.log = &logStore{Store: store, fatal: report, synced: g.o.Hooks.Synced, limit: g.o.SnapshotBytes, due: make(chan struct{}, 1)}
+	g.commits = newCommitter(g)
+	g.log = &logStore{Store: store, fatal: report, synced: g.o.Hooks.Synced, stored: g.commits.stored, limit: g.o.SnapshotBytes, due: make(chan struct{}, 1)}
 	for _, cut := range store.Recovered() {
 		g.o.Logger.Warn("an interrupted write was cut off the log", "group", g.o.Name, "file", cut.File, "offset", cut.Offset, "entry", cut.Index)
 	}
@@ -61,7 +62,7 @@ func (g *Group) openStores() error {
 	}
 	g.stall = newStallWatch(g.o.StallAfter, g.o.Logger.With("group", g.o.Name))
 	g.space = newSpace(fs, dir, g.o, store.Ready)
-	g.coalescer = newCoalescer(g.o.MaxEntryBytes, g.o.MaxPendingBytes, g.o.Clock.Now, g.space.check, g.commit)
+	g.coalescer = newCoalescer(g.o.MaxEntryBytes, g.o.MaxPendingBytes, g.o.Clock.Now, g.space.check, g.commits.commit)
 	g.coalescer.entry = g.o.Hooks.Entry
 	g.fsm = &fsm{machine: g.o.Machine, store: store, observe: g.coalescer.observeTime, fatal: report}
 	return nil
@@ -107,6 +108,7 @@ type logStore struct {
 	*segment.Store
 	fatal  func(error)
 	synced func(time.Duration) // nil: nobody asks
+	stored func([]*raft.Log)   // told of what is synced, in order; nil: nobody asks
 
 	written atomic.Int64 // bytes since the last snapshot
 	limit   int64
@@ -143,6 +145,9 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 		n += int64(len(l.Data))
 	}
 	s.count(n)
+	if s.stored != nil {
+		s.stored(logs)
+	}
 	return nil
 }
 

@@ -136,6 +136,7 @@ type segment struct {
 	size               int64
 	first, last        uint64 // last is first-1 while empty
 	end                int64  // where the next record goes
+	written            int64  // space up to here has been written before; the writer's
 	chain              uint32 // checksum of the header of the last record
 	sealed             bool
 

@@ -102,7 +102,8 @@ var errStopping = errors.New("the log is being closed")
 func (s *Store) makeSegment(size int64) (*segment, error) {
 	h := fileHeader{number: s.state.top + 1, generation: newGeneration(), size: size}
 	from, f, err := s.recycled(size)
-	if err == nil && f == nil {
+	recycled := f != nil
+	if err == nil && !recycled {
 		from = s.path("next" + temporarySuffix)
 		f, err = s.create(from, size)
 	}
@@ -110,6 +111,9 @@ func (s *Store) makeSegment(size int64) (*segment, error) {
 		return nil, fmt.Errorf("make segment %d in %s: %w", h.number, s.o.Dir, err)
 	}
 	g := newSegment(s.path(segmentName(h.number)), h, size, f)
+	if recycled {
+		g.written = size
+	}
 	if err := s.adopt(g, from, h); err != nil {
 		return nil, errors.Join(fmt.Errorf("make segment %d in %s: %w", h.number, s.o.Dir, err), f.Close())
 	}
@@ -163,26 +167,27 @@ func (s *Store) recycled(size int64) (string, vfs.File, error) {
 	return "", nil, nil
 }
 
-// fillChunk is how much is written at once when a file is filled.
-const fillChunk = 1 << 20
-
-// create makes a file and writes all of it once: a sync into space that has
-// never been written commits the file system's journal as well.
+// create makes a file that has all its space, which reads as zeros.
 func (s *Store) create(path string, size int64) (vfs.File, error) {
 	f, err := s.o.FS.Create(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.fill(f, 0, size); err != nil {
+	err = f.Preallocate(size)
+	if err == nil {
+		err = f.Datasync()
+	}
+	if err != nil {
 		return nil, errors.Join(err, f.Close(), s.remove(path))
 	}
 	return f, nil
 }
 
+// fillChunk is how much is written at once when space is wiped.
+const fillChunk = 1 << 20
+
+// fill writes zeros.
 func (s *Store) fill(f vfs.File, from, to int64) error {
-	if err := f.Preallocate(to); err != nil {
-		return err
-	}
 	zeros := make([]byte, max(0, min(fillChunk, to-from)))
 	for at := from; at < to; at += int64(len(zeros)) {
 		if s.stopping() {

@@ -1,0 +1,195 @@
+package raftlog
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"unsafe"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/leat-dev/leat/raftlog/segment"
+)
+
+// committer hands entries to raft and says what became of each.
+//
+// Where this node leads as the sole voter, an entry of its term is committed as
+// soon as its own write is synced: nothing can undo it. It is applied and
+// answered right there, on the goroutine that wrote it, and raft passes over it
+// when its own loops have come round to it. In all other cases the answer is
+// raft's.
+type committer struct {
+	g *Group
+
+	mu      sync.Mutex
+	current *flight // handed to raft, not yet answered
+
+	// lastCommand is the index of the command entry that was stored last. What
+	// was before the start is not known, so the first one goes raft's way. Only
+	// raft's own goroutine, which stores, uses it.
+	lastCommand uint64
+
+	futures chan *flight // in the order they were handed to raft
+}
+
+// flight is an entry on its way.
+type flight struct {
+	data   []byte
+	future raft.ApplyFuture
+	finish func(results []any, err error)
+	done   chan struct{}
+}
+
+// futuresBound is how many answered entries raft may still be busy with.
+const futuresBound = 16
+
+func newCommitter(g *Group) *committer {
+	return &committer{g: g, lastCommand: math.MaxUint64, futures: make(chan *flight, futuresBound)}
+}
+
+// commit is the coalescer's: it hands one entry to raft, and waits until it is
+// answered.
+func (c *committer) commit(data []byte, finish func([]any, error)) {
+	c.g.stall.begin()
+	defer c.g.stall.end()
+	if c.g.log.Room() < int64(len(data))+raftMargin {
+		if err := c.g.log.Reserve(); err != nil {
+			finish(nil, refusal(err))
+			return
+		}
+	}
+	f := &flight{data: data, finish: finish, done: make(chan struct{})}
+	c.mu.Lock()
+	c.current = f
+	c.mu.Unlock()
+	f.future = c.g.raft.Apply(data, 0)
+	c.futures <- f
+	<-f.done
+}
+
+// run gives raft's answers, where they are awaited still, and ends raft where
+// the group cannot go on, so that nobody waits for it.
+func (c *committer) run() {
+	broken := c.g.broken
+	for {
+		select {
+		case f, ok := <-c.futures:
+			if !ok {
+				return
+			}
+			c.await(f)
+			continue
+		default:
+		}
+		// What raft has been given before is answered by it, but for what is on the
+		// way to the machine when it is shut down: so that is waited for first.
+		select {
+		case f, ok := <-c.futures:
+			if !ok {
+				return
+			}
+			c.await(f)
+		case <-broken:
+			broken = nil
+			c.g.raft.Shutdown() // Close waits for it
+		}
+	}
+}
+
+func (c *committer) await(f *flight) {
+	results, err := answerOf(f.future)
+	if c.take(f.data) != nil {
+		f.answer(results, err)
+	}
+}
+
+// take returns the entry with this data, if it waits for its answer, which the
+// caller gives it.
+func (c *committer) take(data []byte) *flight {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.current
+	if f == nil || unsafe.SliceData(f.data) != unsafe.SliceData(data) {
+		return nil
+	}
+	c.current = nil
+	return f
+}
+
+func (f *flight) answer(results []any, err error) {
+	f.finish(results, err)
+	close(f.done)
+}
+
+// stored is told of entries that have just been written and synced, by the
+// goroutine of raft that wrote them.
+func (c *committer) stored(logs []*raft.Log) {
+	for _, l := range logs {
+		if l.Type != raft.LogCommand {
+			continue
+		}
+		if c.alone() {
+			c.applyEarly(l)
+		}
+		c.lastCommand = l.Index
+	}
+}
+
+// alone says whether what this node writes is committed by that. A node that
+// takes entries from another one is a follower while it stores them. Raft's
+// goroutine, which is the caller, takes a new configuration into use before it
+// stores anything after it.
+func (c *committer) alone() bool {
+	g := c.g
+	if !g.running.Load() || g.raft.State() != raft.Leader {
+		return false
+	}
+	voters := 0
+	for _, s := range g.raft.GetConfiguration().Configuration().Servers {
+		if s.Suffrage != raft.Voter {
+			continue
+		}
+		if voters++; s.ID != raft.ServerID(g.o.NodeID) {
+			return false
+		}
+	}
+	return voters == 1
+}
+
+// applyEarly applies an entry that is committed, and answers it, if all command
+// entries before it are applied.
+func (c *committer) applyEarly(l *raft.Log) {
+	result, ok := c.g.fsm.applyNext(l, c.lastCommand)
+	if !ok {
+		return
+	}
+	if f := c.take(l.Data); f != nil {
+		f.answer(resultsOf(result))
+	}
+}
+
+func answerOf(f raft.ApplyFuture) ([]any, error) {
+	switch err := f.Error(); {
+	case err == nil:
+		return resultsOf(f.Response())
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return nil, ErrNotLeader
+	case errors.Is(err, segment.ErrFull):
+		return nil, refusal(err)
+	default:
+		return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+	}
+}
+
+// resultsOf reads what fsm.Apply returned.
+func resultsOf(response any) ([]any, error) {
+	switch r := response.(type) {
+	case []any:
+		return r, nil
+	case error:
+		return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, r)
+	default:
+		return nil, fmt.Errorf("%w: apply answered %T", ErrUnknownOutcome, r)
+	}
+}
