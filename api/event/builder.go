@@ -55,6 +55,7 @@ type builder struct {
 	specVersion string
 	base64      bool // 0.3's datacontentencoding
 	has         [coreCount]bool
+	failed      *FormatError // the first that a header has given
 }
 
 // set takes one attribute. That an extension is given once only is seen by

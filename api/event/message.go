@@ -107,39 +107,40 @@ func hasPrefixFold(s, prefix string) bool {
 }
 
 func passThrough(h Headers, l *Limits) ([]Header, *FormatError) {
-	var out []Header
-	var bad *FormatError
-	size := 0
+	var p struct { // one, as all of it is on the heap
+		out  []Header
+		size int
+		bad  *FormatError
+	}
 	h.Each(func(name, value string) {
-		if bad != nil || !IsPassThrough(name) {
+		if p.bad != nil || !IsPassThrough(name) {
 			return
 		}
 		if i := strings.IndexFunc(value, notInHeader); i >= 0 {
-			bad = wrong(clip(name), "byte %d of the header's value is a control character or not UTF-8", i)
+			p.bad = wrong(clip(name), "byte %d of the header's value is a control character or not UTF-8", i)
 			return
 		}
-		if size += len(name) + len(value); size > l.MaxPassThrough {
-			bad = wrong(clip(name), "the headers that are passed through (x-request-id, knative-*, x-b3-*) have more bytes than the limit of %d", l.MaxPassThrough)
+		if p.size += len(name) + len(value); p.size > l.MaxPassThrough {
+			p.bad = wrong(clip(name), "the headers that are passed through (x-request-id, knative-*, x-b3-*) have more bytes than the limit of %d", l.MaxPassThrough)
 			return
 		}
-		out = append(out, Header{name, value})
+		p.out = append(p.out, Header{name, value})
 	})
-	slices.SortStableFunc(out, func(a, b Header) int { return strings.Compare(a.Name, b.Name) })
-	return out, bad
+	slices.SortStableFunc(p.out, func(a, b Header) int { return strings.Compare(a.Name, b.Name) })
+	return p.out, p.bad
 }
 
 func notInHeader(r rune) bool { return r < 0x20 && r != '\t' || r == 0x7f || r == utf8.RuneError }
 
 func fromBinary(h Headers, body []byte, l *Limits) (*Event, *FormatError) {
 	b := builder{e: &Event{Extensions: make([]Extension, 0, 8)}}
-	var failed *FormatError
 	h.Each(func(name, value string) {
-		if failed == nil && len(name) >= 3 && strings.EqualFold(name[:3], "ce-") {
-			failed = b.header(name[3:], value, l)
+		if b.failed == nil && len(name) >= 3 && strings.EqualFold(name[:3], "ce-") {
+			b.failed = b.header(name[3:], value, l)
 		}
 	})
-	if failed != nil {
-		return nil, failed
+	if b.failed != nil {
+		return nil, b.failed
 	}
 	if err := b.attributes(); err != nil {
 		return nil, err
