@@ -13,11 +13,18 @@ import (
 // taken as bytes arrive, never on the word of a Content-Length alone: a body
 // begins with a small buffer, goes on with a medium one, then by fours. So a
 // peer who sends nothing, or slowly, holds little.
+//
+// One broker or channel may hold a share of it, so that large events sent to one
+// leave room for the others. Small buffers do not count for that: requests have a
+// bound of their own.
 type bodies struct {
 	limit  int64
 	used   atomic.Int64
-	small  sync.Pool // of *[smallBody]byte
-	medium sync.Pool // of *[mediumBody]byte
+	share  int64
+	mu     sync.Mutex
+	shares map[string]int64 // bytes by the UID of a channel that holds some
+	small  sync.Pool        // of *[smallBody]byte
+	medium sync.Pool        // of *[mediumBody]byte
 }
 
 // The sizes of buffers that are kept for later requests, in bytes.
@@ -28,13 +35,14 @@ const (
 
 // body is a request's body. Its bytes are good until it is released.
 type body struct {
+	of       string // the UID of the channel that it goes to
 	bytes    []byte
 	reserved int64
 	borrowed bool // the memory is another's
 }
 
-func (b *bodies) init(limit int64) {
-	b.limit = limit
+func (b *bodies) init(limit, share int64) {
+	b.limit, b.share, b.shares = limit, share, map[string]int64{}
 	b.small.New = func() any { return new([smallBody]byte) }
 	b.medium.New = func() any { return new([mediumBody]byte) }
 }
@@ -97,7 +105,11 @@ func (b *bodies) grow(into *body, size int64) error {
 	case size <= mediumBody:
 		size = mediumBody
 	}
+	if err := b.takeShare(into.of, size); err != nil {
+		return err
+	}
 	if err := b.reserve(size); err != nil {
+		b.giveShare(into.of, size)
 		return err
 	}
 	switch size {
@@ -108,7 +120,7 @@ func (b *bodies) grow(into *body, size int64) error {
 	default:
 		next = make([]byte, 0, size)
 	}
-	*into = body{bytes: append(next, old.bytes...), reserved: size}
+	*into = body{of: old.of, bytes: append(next, old.bytes...), reserved: size}
 	b.release(&old)
 	return nil
 }
@@ -120,6 +132,31 @@ func (b *bodies) reserve(size int64) error {
 		return refuse(http.StatusServiceUnavailable, "the bodies of the requests at hand fill the %d bytes there are for them; send again later", b.limit).short(ShortageMemory)
 	}
 	return nil
+}
+
+// takeShare counts memory that a channel's body is about to take.
+func (b *bodies) takeShare(of string, size int64) error {
+	if size <= smallBody {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.shares[of]+size > b.share {
+		return refuse(http.StatusTooManyRequests, "the bodies of the requests to this one at hand fill the %d bytes that each may have; send again later", b.share)
+	}
+	b.shares[of] += size
+	return nil
+}
+
+func (b *bodies) giveShare(of string, size int64) {
+	if size <= smallBody {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.shares[of] -= size; b.shares[of] <= 0 {
+		delete(b.shares, of)
+	}
 }
 
 func tooLarge(length, limit int64) error {
@@ -138,5 +175,6 @@ func (b *bodies) release(from *body) {
 		b.medium.Put((*[mediumBody]byte)(from.bytes[:mediumBody]))
 	}
 	b.used.Add(-from.reserved)
+	b.giveShare(from.of, from.reserved)
 	*from = body{}
 }

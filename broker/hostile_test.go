@@ -214,7 +214,7 @@ func TestTooMuchIsRefusedBeforeItIsSent(t *testing.T) {
 // TestBodyGrows through all sizes of buffers, within what it may have.
 func TestBodyGrows(t *testing.T) {
 	var b bodies
-	b.init(4 << 20)
+	b.init(4<<20, 4<<20)
 	for _, size := range []int{0, 1, smallBody - 1, smallBody, smallBody + 1, mediumBody - 1, mediumBody, mediumBody + 1, 5 * mediumBody, 1 << 20} {
 		want := strings.Repeat("0123456789abcdef!", size/17+1)[:size]
 		for _, length := range []int64{int64(size), -1} {

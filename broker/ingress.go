@@ -54,6 +54,9 @@ type IngressOptions struct {
 	MaxBodyBytes int64
 	// MaxBodyMemory bounds the bodies of all requests together; 128 MiB.
 	MaxBodyMemory int64
+	// MaxChannelMemory bounds the bodies of requests to one broker or channel,
+	// but for small ones; half of MaxBodyMemory. More is 429.
+	MaxChannelMemory int64
 	// MaxRequests bounds the requests at once; 10,000.
 	MaxRequests int64
 	// MaxHeaderLines bounds the lines of a request's headers, which may be many
@@ -106,6 +109,7 @@ func NewIngress(o IngressOptions) *Ingress {
 	o.Limits = o.Limits.WithDefaults()
 	setDefault(&o.MaxBodyBytes, 8<<20)
 	setDefault(&o.MaxBodyMemory, 128<<20)
+	setDefault(&o.MaxChannelMemory, o.MaxBodyMemory/2)
 	setDefault(&o.MaxRequests, 10_000)
 	setDefault(&o.MaxHeaderLines, 1_000)
 	setDefault(&o.MaxCauseDepth, 1_000)
@@ -121,7 +125,7 @@ func NewIngress(o IngressOptions) *Ingress {
 		o.Accepted = func(channel.ID, []*event.Event) {}
 	}
 	i := &Ingress{o: o, deadlines: deadlines{after: o.AppendTimeout}}
-	i.bodies.init(o.MaxBodyMemory)
+	i.bodies.init(o.MaxBodyMemory, o.MaxChannelMemory)
 	return i
 }
 
@@ -229,6 +233,7 @@ func (i *Ingress) accept(q *request, t target, served *serving) error {
 	if q.inMemory {
 		err = i.bodies.borrow(&b, q.whole, limit)
 	} else {
+		b.of = t.channel.ID().UID
 		err = i.bodies.read(&b, q.body, q.length, limit)
 	}
 	served.Bytes = len(b.bytes)

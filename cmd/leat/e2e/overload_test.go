@@ -284,3 +284,48 @@ func dialMany(t *testing.T, address string, n int) []net.Conn {
 	})
 	return slices.Collect(maps.Values(conns))
 }
+
+// TestOverloadOfLargeEvents: large events from three times as many senders as
+// there is room for are refused at once, with 429 or 503 and Retry-After; those
+// that are accepted are not slower for it by much, the server's memory stays
+// within its bounds, and small events to another broker come in all the while.
+func TestOverloadOfLargeEvents(t *testing.T) {
+	const fit, size = 8, 900_000
+	s := startServer(t, "--max-channel-memory", "12MiB", "--max-body-memory", "24MiB", "--max-pending-bytes", "8MiB")
+	down := subscriber(t, func(string) int { return http.StatusOK })
+	s.apply(broker + "\n---\n" + strings.ReplaceAll(broker, "name: default", "name: quiet") + "\n---\napiVersion: eventing.knative.dev/v1\nkind: Trigger\nmetadata: {name: all}\nspec: {broker: default, subscriber: {uri: \"" + down.URL + "\"}}")
+	during := 2 * time.Second
+	if testing.Short() {
+		during = time.Second / 2
+	}
+	acked := map[string]bool{}
+	data := strings.Repeat("x", size)
+	before := memory(t, s.cmd.Process.Pid)
+	for try := 1; ; try++ {
+		calm, over, quiet := &load{acked: acked}, &load{acked: acked}, &load{acked: map[string]bool{}}
+		calm.post(t, s.url("/default/default"), fmt.Sprint("calm", try), fit, during, data)
+		var wg sync.WaitGroup
+		wg.Go(func() { quiet.post(t, s.url("/default/quiet"), fmt.Sprint("quiet", try), 2, during, "x") })
+		over.post(t, s.url("/default/default"), fmt.Sprint("over", try), 3*fit, during, data)
+		wg.Wait()
+		t.Logf("calm: %d accepted, p99 %v; overload: %d accepted, p99 %v, %d refused, p99 %v; beside: %d accepted, p99 %v, %d refused",
+			len(calm.accepted), p99(calm.accepted), len(over.accepted), p99(over.accepted), len(over.refused), p99(over.refused),
+			len(quiet.accepted), p99(quiet.accepted), len(quiet.refused))
+		if len(quiet.refused) > len(quiet.accepted)/10 {
+			t.Errorf("%d small events to another broker were refused, %d accepted", len(quiet.refused), len(quiet.accepted))
+		}
+		bound := 10*p99(calm.accepted) + 500*time.Millisecond
+		if len(over.refused) > 0 && len(over.accepted) > 0 && p99(over.accepted) < bound && p99(over.refused) < bound && p99(quiet.accepted) < bound {
+			break
+		}
+		if try == 3 {
+			t.Errorf("three times: nothing was refused, or more slowly than in %v, or what was accepted took longer", bound)
+			break
+		}
+	}
+	// Bodies, what is encoded of them, what waits, tail and cache; and garbage.
+	if grown := memory(t, s.cmd.Process.Pid) - before; grown > 300<<20 {
+		t.Errorf("the server holds %d MiB more", grown>>20)
+	}
+	eventually(t, time.Minute, "everything accepted reaches the subscriber", func() bool { return len(down.missing(acked)) == 0 })
+}

@@ -116,7 +116,7 @@ func startDispatcher(s settings.Server, l listeners, tokens map[string]string, m
 func ingressOptions(s settings.Server, r broker.Resolver, p *publishers, recorder recorder, m *metrics.Metrics, spans event.Spans) broker.IngressOptions {
 	o := broker.IngressOptions{
 		Resolver: r, Limits: eventLimits(s),
-		MaxBodyBytes: int64(s.MaxBatchBytes), MaxBodyMemory: int64(s.MaxBodyMemory), MaxRequests: int64(s.MaxRequests), MaxHeaderLines: s.MaxHeaderLines,
+		MaxBodyBytes: int64(s.MaxBatchBytes), MaxBodyMemory: int64(s.MaxBodyMemory), MaxChannelMemory: int64(s.MaxChannelMemory), MaxRequests: int64(s.MaxRequests), MaxHeaderLines: s.MaxHeaderLines,
 		MaxCauseDepth: s.MaxCauseDepth, RetryAfter: s.RetryAfter, WebHookRate: s.WebHookRate, AppendTimeout: s.AppendTimeout,
 		Counted: m.Request, Accepted: recorder.observe, Spans: spans,
 	}

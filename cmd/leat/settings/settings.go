@@ -73,6 +73,7 @@ type Server struct {
 	MaxHeaderBytes    Bytes
 	MaxHeaderLines    int
 	MaxBodyMemory     Bytes
+	MaxChannelMemory  Bytes
 	MaxRequests       int
 	ReadHeaderTimeout time.Duration
 	ReadTimeout       time.Duration
@@ -173,6 +174,7 @@ func (s *Server) declareIngress(f *pflag.FlagSet) {
 	bytesVar(f, &s.MaxHeaderBytes, "max-header-bytes", 64<<10, "headers of one request; more gets 431")
 	f.IntVar(&s.MaxHeaderLines, "max-header-lines", 1000, "header lines of one request; more get 431")
 	bytesVar(f, &s.MaxBodyMemory, "max-body-memory", 128<<20, "bodies of all requests at once; more get 503")
+	bytesVar(f, &s.MaxChannelMemory, "max-channel-memory", 64<<20, "bodies, but for those up to 4 KiB, of the requests at once to one broker or channel; more get 429")
 	f.IntVar(&s.MaxRequests, "max-requests", 10_000, "event requests at once; more get 503")
 	f.DurationVar(&s.ReadHeaderTimeout, "read-header-timeout", 10*time.Second, "time to send a request's headers")
 	f.DurationVar(&s.ReadTimeout, "read-timeout", 60*time.Second, "time to send a whole request")
@@ -398,7 +400,7 @@ func (s *Server) validatePositive() (errs []error) {
 		{"max-pending-bytes", int64(s.MaxPendingBytes)}, {"tail-bytes", int64(s.TailBytes)}, {"read-cache-bytes", int64(s.ReadCacheBytes)},
 		{"max-producers", int64(s.MaxProducers)}, {"max-event-types", int64(s.MaxEventTypes)}, {"event-type-rate", int64(s.EventTypeRate)}, {"system-max-data-bytes", int64(s.SystemMaxDataBytes)}, {"system-status-burst", int64(s.SystemStatusBurst)}, {"system-status-interval", int64(s.SystemStatusInterval)},
 		{"max-event-bytes", int64(s.MaxEventBytes)}, {"max-batch-bytes", int64(s.MaxBatchBytes)}, {"max-header-bytes", int64(s.MaxHeaderBytes)}, {"max-header-lines", int64(s.MaxHeaderLines)},
-		{"max-body-memory", int64(s.MaxBodyMemory)}, {"max-requests", int64(s.MaxRequests)}, {"max-conns", int64(s.MaxConns)},
+		{"max-body-memory", int64(s.MaxBodyMemory)}, {"max-channel-memory", int64(s.MaxChannelMemory)}, {"max-requests", int64(s.MaxRequests)}, {"max-conns", int64(s.MaxConns)},
 		{"read-header-timeout", int64(s.ReadHeaderTimeout)}, {"read-timeout", int64(s.ReadTimeout)}, {"write-timeout", int64(s.WriteTimeout)},
 		{"idle-timeout", int64(s.IdleTimeout)}, {"append-timeout", int64(s.AppendTimeout)}, {"retry-after", int64(s.RetryAfter)},
 		{"max-batch-events", int64(s.MaxBatchEvents)}, {"max-extensions", int64(s.MaxExtensions)}, {"max-attribute-bytes", int64(s.MaxAttributeBytes)},
