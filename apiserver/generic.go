@@ -74,7 +74,7 @@ func (s *Server) build(ctx context.Context, l net.Listener) (*generic, error) {
 	c := &extensions.Config{GenericConfig: config, ExtraConfig: extensions.ExtraConfig{
 		// Without a cache: it holds each object and each version of the last minutes
 		// as trees of maps, ten times as large as they are stored.
-		CRDRESTOptionsGetter: s.storage(unstructured.UnstructuredJSONScheme, false),
+		CRDRESTOptionsGetter: s.definedStorage(),
 		MasterCount:          1, // or a new definition would wait 5 s for servers that do not exist
 		ServiceResolver:      noServices{},
 		AuthResolverWrapper:  converting(s.o.Convert, webhook.NewDefaultAuthenticationInfoResolverWrapper(nil, nil, config.LoopbackClientConfig, nil)),
@@ -86,6 +86,8 @@ func (s *Server) build(ctx context.Context, l net.Listener) (*generic, error) {
 		return nil, err
 	}
 	g.server = server
+	lister := server.Informers.Apiextensions().V1().CustomResourceDefinitions().Lister()
+	s.definitions.Store(&lister)
 	if err := s.serve(g); err != nil {
 		server.GenericAPIServer.Destroy()
 		return nil, err
@@ -247,8 +249,15 @@ func (s *Server) boundRequests(stopping context.Context, c *genericapiserver.Rec
 	}
 }
 
+// definedStorage is that of the kinds of definitions.
+func (s *Server) definedStorage() genericregistry.RESTOptionsGetter {
+	o := s.storage(unstructured.UnstructuredJSONScheme, false)
+	o.Made = s.stores.Add
+	return o
+}
+
 // storage puts resources into the store, encoded by a codec.
-func (s *Server) storage(codec runtime.Codec, cache bool) genericregistry.RESTOptionsGetter {
+func (s *Server) storage(codec runtime.Codec, cache bool) storage.RESTOptions {
 	return storage.RESTOptions{
 		KV: s.o.KV, Codec: codec, Prefix: storagePrefix, Clock: s.o.Clock, Cache: cache,
 		// Many, and watched by hardly anybody.

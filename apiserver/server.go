@@ -10,10 +10,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	listers "k8s.io/apiextensions-apiserver/pkg/client/listers/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/storage/value"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
 	"github.com/leat-dev/leat/apiserver/core"
+	"github.com/leat-dev/leat/apiserver/direct"
 	"github.com/leat-dev/leat/apiserver/tokens"
 )
 
@@ -26,6 +31,8 @@ type Server struct {
 	pipe        *pipe
 	tokens      *tokens.Tokens
 	accounts    atomic.Pointer[core.Kinds] // set before the first request
+	stores      *direct.Stores
+	definitions atomic.Pointer[listers.CustomResourceDefinitionLister] // set before the server is ready
 	token       string
 	ready       chan struct{}
 	started     atomic.Bool
@@ -63,7 +70,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		o: o, authority: a, credentials: c, atRest: atRest,
-		pipe: newPipe(), token: rand.Text(), ready: make(chan struct{}),
+		pipe: newPipe(), stores: direct.NewStores(), token: rand.Text(), ready: make(chan struct{}),
 	}
 	s.tokens, err = tokens.New(tokens.Options{
 		Key: key, Accounts: s.serviceAccount, Now: o.Clock.Now, CacheSize: o.TokenCache,
@@ -87,7 +94,35 @@ func (s *Server) Addr() net.Addr { return s.o.Listener.Addr() }
 // limit of rate. Requests wait until Run serves them. Clients must be stopped
 // before Run's context ends, or see their connections break.
 func (s *Server) LoopbackConfig() *rest.Config {
-	return &rest.Config{Host: "http://loopback", BearerToken: s.token, Dial: s.pipe.dial, QPS: -1, UserAgent: "leat"}
+	return &rest.Config{Host: "http://loopback", BearerToken: s.token, Dial: s.pipe.dial, QPS: -1, UserAgent: loopbackAgent}
+}
+
+// loopbackAgent is who the clients within the process say that they are, and by
+// which name the API notes what they write.
+const loopbackAgent = "leat"
+
+// Direct is a client like one by LoopbackConfig, for the server's own
+// controllers: it sends no requests where it can do without, see package
+// direct. What its watches deliver must not be changed.
+func (s *Server) Direct() (dynamic.Interface, error) {
+	base, err := dynamic.NewForConfig(s.LoopbackConfig())
+	if err != nil || len(s.o.Admission) > 0 {
+		return base, err // plugins are asked in requests only
+	}
+	return direct.New(direct.Options{Base: base, Manager: loopbackAgent, Stores: s.stores, Definition: s.definition, Now: s.o.Clock.Now}), nil
+}
+
+// definition is that of a resource; nil where there is none.
+func (s *Server) definition(r schema.GroupResource) *apiextensionsv1.CustomResourceDefinition {
+	lister := s.definitions.Load()
+	if lister == nil {
+		return nil
+	}
+	crd, err := (*lister).Get(r.String())
+	if err != nil {
+		return nil // it is served by nobody's definition
+	}
+	return crd
 }
 
 // WriteKubeconfig writes the admin's configuration, in one step and readable by

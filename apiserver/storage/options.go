@@ -41,6 +41,9 @@ type RESTOptions struct {
 	// Transformer encrypts values at rest; nil does not.
 	Transformer value.Transformer
 	Clock       raftlog.Clock
+	// Made is told of each storage without a cache, and the version it serves;
+	// may be nil.
+	Made func(r schema.GroupVersionResource, s *Store)
 
 	// See Config.
 	ProgressEvery, FreshWait time.Duration
@@ -98,6 +101,10 @@ func (o RESTOptions) decorate(c *storagebackend.ConfigForResource, resourcePrefi
 		return nil, nil, err
 	}
 	if !o.Cache || o.NoCache[c.GroupResource] {
+		if o.Made != nil {
+			version := newFunc().GetObjectKind().GroupVersionKind().Version
+			o.Made(c.GroupResource.WithVersion(version), s)
+		}
 		return s, s.Close, nil
 	}
 	announceProgress()

@@ -6,6 +6,7 @@ import (
 	"crypto/aes"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -261,5 +262,57 @@ func TestReadWaitsForAVersion(t *testing.T) {
 	mustCreate(t, s, pod("a"))
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// What an event holds is decoded once, however many watch; whoever encodes it
+// gets a copy.
+func TestEventsAreDecodedOnce(t *testing.T) {
+	s := newStore(t)
+	since := mustCreate(t, s, pod("first")).ResourceVersion
+	var all []watch.Interface
+	for range 3 {
+		w, err := s.Follow(t.Context(), since)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Stop()
+		all = append(all, w)
+	}
+	made := mustCreate(t, s, pod("second"))
+	var seen []runtime.Object
+	for _, w := range all {
+		seen = append(seen, (<-w.ResultChan()).Object)
+	}
+	for _, o := range seen {
+		shared, ok := o.(runtime.CacheableObject)
+		if !ok || Shared(o) != Shared(seen[0]) {
+			t.Fatalf("%v is not shared with %v", o, seen[0])
+		}
+		mine := shared.GetObject().(*example.Pod)
+		if mine.ResourceVersion != made.ResourceVersion || mine.Name != "second" {
+			t.Errorf("got %v", mine)
+		}
+		mine.Name = "changed"
+	}
+	encoded := 0
+	for _, o := range seen {
+		var b bytes.Buffer
+		err := o.(runtime.CacheableObject).CacheEncode("form", func(o runtime.Object, w io.Writer) error {
+			encoded++
+			_, err := io.WriteString(w, o.(*example.Pod).Name)
+			return err
+		}, &b)
+		if err != nil || b.String() != "second" {
+			t.Errorf("encoded as %q, %v", b.String(), err)
+		}
+	}
+	if encoded != 1 {
+		t.Errorf("encoded %d times", encoded)
+	}
+	s.Close()
+	for _, w := range all {
+		for range w.ResultChan() { // it ends
+		}
 	}
 }

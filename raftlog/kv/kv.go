@@ -112,7 +112,7 @@ type Options struct {
 	ExpireEvery time.Duration
 
 	// RecentEvents and RecentBytes bound the events kept in memory for all
-	// watchers together. 8,192; 32 MiB.
+	// watchers together. 8,192; 4 MiB.
 	RecentEvents int
 	RecentBytes  int64
 	// WatchQueue is how many events may wait for one watcher, at 8 bytes each,
@@ -145,7 +145,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.CompactEvery, 5*time.Minute)
 	setDefault(&o.ExpireEvery, time.Second)
 	setDefault(&o.RecentEvents, 8192)
-	setDefault(&o.RecentBytes, 32<<20)
+	setDefault(&o.RecentBytes, 4<<20)
 	setDefault(&o.WatchQueue, 16384)
 	return o, nil
 }

@@ -186,7 +186,11 @@ func startAPI(ctx context.Context, s settings.Server, l listeners, meta *kv.Stor
 // startController reconciles the resources, and waits until what was deleted
 // while the server was away is no longer offered.
 func startController(ctx context.Context, s settings.Server, l listeners, a *apiserver.Server, log *channel.Log, d *dispatcher.Dispatcher, r *controller.Registry, i *broker.Ingress, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) (*controller.Controller, error) {
-	client, mapper, err := controller.Connect(a.LoopbackConfig())
+	_, mapper, err := controller.Connect(a.LoopbackConfig())
+	if err != nil {
+		return nil, err
+	}
+	client, err := a.Direct()
 	if err != nil {
 		return nil, err
 	}

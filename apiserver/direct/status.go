@@ -1,0 +1,137 @@
+package direct
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// errOrdinary: the status has to be written in the ordinary way, by a request.
+var errOrdinary = errors.New("the status is not this writer's alone")
+
+// statusWrite is a status to be put into an object as it is stored.
+type statusWrite struct {
+	apiVersion string
+	status     any
+	schema     *apiextensionsv1.JSONSchemaProps // of the status
+	manager    string
+	now        time.Time
+}
+
+type rawObject = map[string]json.RawMessage
+
+// ownership is what is read of an entry of managedFields.
+type ownership struct {
+	Manager     string          `json:"manager"`
+	Operation   string          `json:"operation"`
+	APIVersion  string          `json:"apiVersion"`
+	Time        *metav1.Time    `json:"time"`
+	Subresource string          `json:"subresource"`
+	Fields      json.RawMessage `json:"fieldsV1"`
+
+	raw json.RawMessage
+}
+
+// into gives the object with the status: byte for byte what a request to the
+// status subresource would have stored. The parts that do not change are not
+// even decoded.
+func (w *statusWrite) into(stored []byte) ([]byte, error) {
+	var object, metadata rawObject
+	if err := json.Unmarshal(stored, &object); err != nil {
+		return nil, err
+	}
+	if string(object["apiVersion"]) != `"`+w.apiVersion+`"` {
+		return nil, errOrdinary // it is stored in another version
+	}
+	status, err := json.Marshal(w.status)
+	if err != nil {
+		return nil, err
+	}
+	if bytes.Equal(status, object["status"]) {
+		return stored, nil
+	}
+	if err := json.Unmarshal(object["metadata"], &metadata); err != nil {
+		return nil, err
+	}
+	if metadata["managedFields"], err = w.managed(metadata["managedFields"]); err != nil {
+		return nil, err
+	}
+	object["status"] = status
+	if object["metadata"], err = json.Marshal(metadata); err != nil {
+		return nil, err
+	}
+	out, err := json.Marshal(object)
+	return append(out, '\n'), err
+}
+
+// managed are the managedFields with this writer's entry: it has all fields of
+// the status, and nobody else has any.
+func (w *statusWrite) managed(before json.RawMessage) (json.RawMessage, error) {
+	var raw []json.RawMessage
+	if len(before) > 0 {
+		if err := json.Unmarshal(before, &raw); err != nil {
+			return nil, err
+		}
+	}
+	entries := make([]ownership, 0, len(raw)+1)
+	for _, b := range raw {
+		e := ownership{raw: b}
+		if err := json.Unmarshal(b, &e); err != nil {
+			return nil, err
+		}
+		if e.Manager == w.manager && e.Operation == string(metav1.ManagedFieldsOperationUpdate) && e.Subresource == "status" && e.APIVersion == w.apiVersion {
+			continue
+		}
+		var fields rawObject
+		if err := json.Unmarshal(e.Fields, &fields); err != nil || fields["f:status"] != nil {
+			return nil, errOrdinary
+		}
+		entries = append(entries, e)
+	}
+	mine, err := w.entry()
+	if err != nil {
+		return nil, err
+	}
+	entries = append(entries, mine)
+	slices.SortStableFunc(entries, compareOwnership)
+	raw = raw[:0]
+	for _, e := range entries {
+		raw = append(raw, e.raw)
+	}
+	return json.Marshal(raw)
+}
+
+func (w *statusWrite) entry() (ownership, error) {
+	fields, err := owned(w.status, w.schema)
+	if err != nil {
+		return ownership{}, fmt.Errorf("%w: %w", errOrdinary, err)
+	}
+	at := metav1.NewTime(w.now.UTC().Truncate(time.Second))
+	e := ownership{Manager: w.manager, Operation: string(metav1.ManagedFieldsOperationUpdate), APIVersion: w.apiVersion, Time: &at, Subresource: "status"}
+	e.raw, err = json.Marshal(map[string]any{
+		"manager": e.Manager, "operation": e.Operation, "apiVersion": e.APIVersion, "time": at.Format(time.RFC3339), "subresource": e.Subresource,
+		"fieldsType": "FieldsV1", "fieldsV1": map[string]any{"f:status": fields},
+	})
+	return e, err
+}
+
+// compareOwnership is the order in which the library keeps the entries.
+func compareOwnership(a, b ownership) int {
+	seconds := func(t *metav1.Time) int64 {
+		if t == nil {
+			return 0
+		}
+		return t.Unix()
+	}
+	return cmp.Or(
+		cmp.Compare(a.Operation, b.Operation), cmp.Compare(seconds(a.Time), seconds(b.Time)), cmp.Compare(a.Manager, b.Manager),
+		cmp.Compare(a.APIVersion, b.APIVersion), cmp.Compare(a.Subresource, b.Subresource),
+	)
+}
