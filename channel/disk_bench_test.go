@@ -147,3 +147,28 @@ func BenchmarkDisk(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkBacklog reads, from its beginning, a log of which the newest part only
+// is in memory.
+func BenchmarkBacklog(b *testing.B) {
+	const total, batch = 256 << 10, 512
+	ch := realLog(b)
+	events := someEvents(batch, 1<<10)
+	for range total / batch {
+		if err := ch.Append(b.Context(), events); err != nil {
+			b.Fatal(err)
+		}
+	}
+	p := ch.Partitions()[0]
+	b.ReportAllocs()
+	for b.Loop() {
+		for at := uint64(0); at < total; {
+			read, err := p.Read(b.Context(), at, 1000, 1<<20)
+			if err != nil || len(read) == 0 {
+				b.Fatalf("%d events at %d: %v", len(read), at, err)
+			}
+			at += uint64(len(read))
+		}
+	}
+	b.ReportMetric(float64(b.N*total)/b.Elapsed().Seconds(), "events/s")
+}
