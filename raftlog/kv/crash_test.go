@@ -1,6 +1,7 @@
 package kv_test
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/leat-dev/leat/raftlog/kv"
 	"github.com/leat-dev/leat/raftlog/kv/kvtest"
+	"github.com/leat-dev/leat/raftlog/vfs"
 )
 
 // tryCopy copies a directory beside a store that writes it. Files may vanish
@@ -117,15 +119,27 @@ const onFullDisk = "LEAT_TEST_FULL_DISK"
 // that has no room is one); once there is room a store opens, with what the log
 // has.
 func TestDatabaseOnAFullDisk(t *testing.T) {
+	onSmallDisk(t, "64m", writeOnFullDisk)
+}
+
+// TestRestoreOnANearlyFullDisk: a snapshot that has no room is refused before the
+// disk is full, and not begun where there is none at all; with room it is taken.
+func TestRestoreOnANearlyFullDisk(t *testing.T) {
+	onSmallDisk(t, "160m", restoreOnNearlyFullDisk)
+}
+
+// onSmallDisk runs a test in a process of its own, on a file system of its own.
+func onSmallDisk(t *testing.T, size string, do func(t *testing.T, disk string)) {
+	t.Helper()
 	if dir := os.Getenv(onFullDisk); dir != "" {
-		writeOnFullDisk(t, dir)
+		do(t, dir)
 		return
 	}
 	disk := filepath.Join(t.TempDir(), "disk")
 	if err := os.Mkdir(disk, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mount("leat-kv", disk, "tmpfs", 0, "size=64m"); err != nil {
+	if err := syscall.Mount("leat-kv", disk, "tmpfs", 0, "size="+size); err != nil {
 		t.Skipf("a small file system needs the right to mount one: %v", err)
 	}
 	t.Cleanup(func() {
@@ -133,7 +147,7 @@ func TestDatabaseOnAFullDisk(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	cmd := exec.Command(os.Args[0], "-test.run", "^TestDatabaseOnAFullDisk$", "-test.v")
+	cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), onFullDisk+"="+disk)
 	out, err := cmd.CombinedOutput()
 	if err != nil || strings.Contains(string(out), "SIGBUS") {
@@ -178,6 +192,73 @@ func writeOnFullDisk(t *testing.T, disk string) {
 	again, _ := reopen(t, copyDir(t, dir), "one", log)
 	if got, _, err := again.Get("/k"); err != nil || got == nil || len(got.Value) != 100_000 {
 		t.Errorf("what the log has is not there after the full disk: %v", err)
+	}
+}
+
+// restoreOnNearlyFullDisk is the process that restores.
+func restoreOnNearlyFullDisk(t *testing.T, disk string) {
+	from, _ := kvtest.Open(t, kv.Options{Dir: filepath.Join(t.TempDir(), "kv"), BootID: "one"})
+	for i := range 60 {
+		mustPut(t, from, fmt.Sprint("/large/", i), strings.Repeat("x", 900_000))
+	}
+	pinned, err := from.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var snapshot bytes.Buffer
+	if err := pinned.Write(&snapshot); err != nil {
+		t.Fatal(err)
+	}
+	pinned.Release()
+
+	dir, ballast := filepath.Join(disk, "kv"), filepath.Join(disk, "ballast")
+	open := func() *kv.Store {
+		t.Helper()
+		s, err := kv.Open(kv.Options{Dir: dir, BootID: "one", Fatal: func(error) {}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	for _, leave := range []uint64{60 << 20, 4 << 20} {
+		s := open()
+		leaveFree(t, disk, ballast, leave)
+		if err := s.Restore(bytes.NewReader(snapshot.Bytes())); err == nil || !strings.Contains(err.Error(), "make room") {
+			t.Errorf("a snapshot of %d MiB with %d free: %v", snapshot.Len()>>20, leave>>20, err)
+		}
+		if free, _, err := (vfs.OS{}).Free(disk); err != nil || free < leave/8 {
+			t.Errorf("%d bytes are left of %d, %v", free, leave, err)
+		}
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+		_ = s.Close() // it has failed
+	}
+	s := open()
+	if err := s.Restore(bytes.NewReader(snapshot.Bytes())); err != nil {
+		t.Fatalf("with room: %v", err)
+	}
+	_, got := s.Hash()
+	if _, want := from.Hash(); got != want || s.Rev() != from.Rev() {
+		t.Errorf("revision %d after the restore, not %d, or another content", s.Rev(), from.Rev())
+	}
+	if last, _, err := s.Get("/large/59"); err != nil || last == nil || len(last.Value) != 900_000 {
+		t.Errorf("after the restore: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// leaveFree fills a disk but for so many bytes.
+func leaveFree(t *testing.T, disk, ballast string, leave uint64) {
+	t.Helper()
+	free, _, err := vfs.OS{}.Free(disk)
+	if err != nil || free < leave {
+		t.Fatalf("%d bytes are free, %v", free, err)
+	}
+	if err := os.WriteFile(ballast, make([]byte, free-leave), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -201,12 +201,21 @@ func (s *Store) load(m meta, r *bufio.Reader) error {
 	s.mu.Lock()
 	s.watchers.closeAll(ErrReset)
 	s.mu.Unlock()
+	if err := s.room(); err != nil {
+		return err // what there is stays
+	}
 	if err := s.wipe(); err != nil {
 		return err
 	}
 	batch := s.db.NewManagedWriteBatch()
 	defer batch.Cancel()
-	if err := readSnapshotRecords(r, m, func(l loaded) error { return l.store(batch) }); err != nil {
+	space := loading{s: s}
+	if err := readSnapshotRecords(r, m, func(l loaded) error {
+		if err := space.take(len(l.key) + len(l.value)); err != nil {
+			return err
+		}
+		return l.store(batch)
+	}); err != nil {
 		return err
 	}
 	if err := batch.Flush(); err != nil {
