@@ -65,7 +65,22 @@ func run(ctx context.Context, o options) (err error) {
 	if err := idle(ctx, o, s, before); err != nil {
 		return err
 	}
+	if err := effect(ctx, s); err != nil {
+		return err
+	}
 	return watch(ctx, o, s)
+}
+
+// effect tells how soon a change of one Trigger's filter holds, among all the
+// others: Ready at the new generation means that the next event is matched by it.
+func effect(ctx context.Context, s *server) error {
+	latencies, err := s.effects(ctx, 20)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("a changed filter holds after %s (median of %d), at most %s\n",
+		latencies[len(latencies)/2].Round(time.Millisecond), len(latencies), latencies[len(latencies)-1].Round(time.Millisecond))
+	return nil
 }
 
 // create creates the Triggers, and waits until all are Ready.
@@ -132,7 +147,15 @@ func idle(ctx context.Context, o options, s *server, before memory) error {
 	if err != nil {
 		return err
 	}
+	cpu, _, err := s.cpu()
+	if err != nil {
+		return err
+	}
 	if err := wait(ctx, o.idle); err != nil {
+		return err
+	}
+	cpuAfter, _, err := s.cpu()
+	if err != nil {
 		return err
 	}
 	to, err := s.revision(ctx)
@@ -148,7 +171,8 @@ func idle(ctx context.Context, o options, s *server, before memory) error {
 			return err
 		}
 	}
-	fmt.Printf("idle for %s: %d writes\nwith %d Triggers: %s, %+d MiB of heap\n", o.idle, to-from, o.triggers, after, (after.heap-before.heap)>>20)
+	fmt.Printf("idle for %s: %d writes\nwith %d Triggers: %s, %+d MiB of heap, %+d MiB resident; processor %.2f%% of a core\n",
+		o.idle, to-from, o.triggers, after, (after.heap-before.heap)>>20, (after.resident-before.resident)>>20, 100*(cpuAfter-cpu).Seconds()/o.idle.Seconds())
 	return nil
 }
 

@@ -152,11 +152,11 @@ func (s *server) revision(ctx context.Context) (int64, error) {
 // memory is what the server takes.
 type memory struct {
 	heap     int64 // after a collection
-	resident string
+	resident int64
 }
 
 func (m memory) String() string {
-	return fmt.Sprintf("heap %d MiB after a collection, %s resident", m.heap>>20, m.resident)
+	return fmt.Sprintf("heap %d MiB after a collection, %d MiB resident", m.heap>>20, m.resident>>20)
 }
 
 func (s *server) memory(ctx context.Context) (memory, error) {
@@ -181,7 +181,7 @@ func (s *server) memory(ctx context.Context) (memory, error) {
 		return memory{}, fmt.Errorf("no VmRSS in the process' status")
 	}
 	kib, err := strconv.ParseInt(string(rss[1]), 10, 64)
-	return memory{heap, fmt.Sprintf("%d MiB", kib>>10)}, err
+	return memory{heap, kib << 10}, err
 }
 
 func (s *server) profile(ctx context.Context, file string) error {
