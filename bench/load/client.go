@@ -40,6 +40,7 @@ type Sent struct {
 	Events    int
 	Took      time.Duration
 	Latencies []time.Duration // of requests
+	Answers   int64           // bytes of all of them
 }
 
 // patience is how long one answer is waited for.
@@ -74,7 +75,7 @@ func Send(ctx context.Context, p Plan) (Sent, error) {
 	if err := l.run(ctx, c.ready, c.finished); err != nil {
 		return Sent{}, fmt.Errorf("send to %s%s: %w", p.Address, requestPath(p.Request.bytes), err)
 	}
-	return Sent{len(c.latencies) * p.Request.Events, time.Since(c.start), c.latencies}, nil
+	return Sent{len(c.latencies) * p.Request.Events, time.Since(c.start), c.latencies, c.answers}, nil
 }
 
 // sender is one connection and the request on it.
@@ -95,6 +96,7 @@ type client struct {
 	// dueNow requests have become due since the start, of which begun were sent.
 	dueNow, begun int
 	latencies     []time.Duration
+	answers       int64
 }
 
 func (c *client) connect(l *loop) error {
@@ -153,7 +155,9 @@ func (c *client) ready(fd int) error {
 			if !bytes.HasPrefix(head, accepted) {
 				return 0, fmt.Errorf("the answer was %q, not 202", head)
 			}
-			return bodyLength(head)
+			body, err := bodyLength(head)
+			c.answers += int64(len(head) + body)
+			return body, err
 		},
 		func() error { return c.answered(s) })
 }

@@ -57,6 +57,9 @@ func TestEachRequestIsAnotherEvent(t *testing.T) {
 	if sent.Events != 500 || len(sent.Latencies) != 500 || len(s.ids) != 500 || !s.ids["000000000007"] || !s.ids["000000000506"] {
 		t.Errorf("%d events, %d latencies, %d ids", sent.Events, len(sent.Latencies), len(s.ids))
 	}
+	if sent.Answers < 500*100 { // the bodies alone
+		t.Errorf("the answers had %d bytes", sent.Answers)
+	}
 	if string(s.bodies[0]) != `{"a":1}` {
 		t.Errorf("body %s", s.bodies[0])
 	}

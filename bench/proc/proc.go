@@ -113,10 +113,12 @@ func (g *Group) Resident() (int64, error) {
 	return g.sum("status", "VmRSS:", 1<<10)
 }
 
-// Written is what the group's processes had the disk write, in bytes: pages
-// that they made dirty, whether already written or not.
+// Written is what the group's processes have given to write, in bytes, to
+// files and to sockets. (What /proc calls write_bytes is no measure of a log:
+// where the page cache keeps a file in large pieces, a small write counts as
+// the whole piece.)
 func (g *Group) Written() (int64, error) {
-	return g.sum("io", "write_bytes:", 1)
+	return g.sum("io", "wchar:", 1)
 }
 
 func (g *Group) sum(file, name string, unit int64) (total int64, err error) {

@@ -67,3 +67,25 @@ func until(t *testing.T, done func() bool) {
 		}
 	}
 }
+
+func TestDeviceCountsWhatIsSynced(t *testing.T) {
+	dir := t.TempDir()
+	before, err := DeviceWritten(dir)
+	if err != nil {
+		t.Skip("no disk that tells:", err)
+	}
+	f, err := os.Create(filepath.Join(dir, "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(make([]byte, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := DeviceWritten(dir); err != nil || after-before < 1<<20 {
+		t.Errorf("1 MiB was synced, the disk wrote %d bytes (%v)", after-before, err)
+	}
+}
