@@ -149,7 +149,7 @@ func TestStalledDisk(t *testing.T) {
 		t.Fatal("nothing hangs: too little is tested")
 	}
 	before := memory(t, s.cmd.Process.Pid)
-	within(t, 5*time.Second, "200 events of 900 kB during a stall", func() {
+	within(t, 15*time.Second, "200 events of 900 kB during a stall", func() {
 		if _, unknown := sort(s.postAll(t, "large", 200, strings.Repeat("x", 900_000))); unknown > 0 || !refused["large0"] {
 			t.Errorf("of %d the outcome is not known", unknown)
 		}
