@@ -23,6 +23,8 @@ import (
 	"k8s.io/client-go/discovery"
 	clientcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
+
+	"github.com/leat-dev/leat/apiserver/namespace"
 )
 
 // pollEvery is the time between two looks at what the server's own controllers
@@ -54,7 +56,13 @@ func (s *Server) bootstrap(ctx context.Context, g *generic) error {
 	work, workCtx := errgroup.WithContext(ctx)
 	work.SetLimit(atOnce)
 	for _, name := range s.o.Namespaces {
-		work.Go(func() error { return ensureNamespace(workCtx, core.Namespaces(), name) })
+		work.Go(func() error {
+			if err := ensureNamespace(workCtx, core.Namespaces(), name); err != nil {
+				return err
+			}
+			// It is there when the server is ready: a first command may ask for its token.
+			return namespace.EnsureAccount(workCtx, core.ServiceAccounts(name))
+		})
 	}
 	for _, d := range definitions {
 		work.Go(func() error { return ensureCRD(workCtx, crds.CustomResourceDefinitions(), d) })

@@ -12,7 +12,8 @@ import (
 )
 
 // control runs what Kubernetes has controllers for, until ctx ends: the end of
-// namespaces, and that of objects whose owners are gone. The function returned
+// namespaces and their default ServiceAccounts, and the end of objects whose
+// owners are gone. The function returned
 // waits for their end.
 func (s *Server) control(ctx context.Context, g *generic) (wait func(), err error) {
 	config := s.LoopbackConfig()
@@ -32,7 +33,11 @@ func (s *Server) control(ctx context.Context, g *generic) (wait func(), err erro
 		KV: s.o.KV, Catalog: g.catalog, Plain: s.Plain, Namespaces: core.Namespaces(), Content: content, Busy: g.namespaces.busy, Logger: s.o.Logger,
 		Workers: s.o.NamespaceWorkers, RetryFrom: s.o.NamespaceRetryFrom, RetryTo: s.o.NamespaceRetryTo,
 	})
+	accounts := namespace.NewAccounts(namespace.AccountsOptions{
+		KV: s.o.KV, Catalog: g.catalog, Accounts: core, Logger: s.o.Logger, RetryFrom: s.o.NamespaceRetryFrom, RetryTo: s.o.NamespaceRetryTo,
+	})
 	var running sync.WaitGroup
+	running.Go(func() { accounts.Run(ctx) })
 	running.Go(func() { collector.Run(ctx) })
 	running.Go(func() { namespaces.Run(ctx) })
 	return running.Wait, nil

@@ -226,7 +226,7 @@ func TestTables(t *testing.T) {
 		"/apis/sources.eventing.knative.dev/v1alpha1" + ns + "cronjobsources": "Name|Sink|Schedule|Age|Ready|Reason\np|<nil>|@daily|AGE|<nil>|<nil>",
 		"/api/v1" + ns + "secrets":                                            "Name|Type|Data|Age\ns|Opaque|1|AGE",
 		"/api/v1" + ns + "configmaps":                                         "Name|Data|Age\nc|2|AGE",
-		"/api/v1" + ns + "serviceaccounts":                                    "Name|Secrets|Age\nsa|0|AGE",
+		"/api/v1" + ns + "serviceaccounts":                                    "Name|Secrets|Age\ndefault|0|AGE\nsa|0|AGE",
 		"/api/v1" + ns + "services":                                           "Name|Type|Cluster-IP|External-IP|Port(s)|Age|(Selector)\next|ExternalName|<none>|x.example|<none>|AGE|<none>\nsvc|ClusterIP|<none>|<none>|80/TCP,443/UDP|AGE|a=b",
 		"/apis/coordination.k8s.io/v1" + ns + "leases":                        "Name|Holder|Age\nl|me|AGE",
 		"/api/v1" + ns + "events":                                             "Last Seen|Type|Reason|Object|(Subobject)|(Source)|Message|(First Seen)|(Count)|(Name)\n<unknown>|Normal|R|trigger/t1||us|M|<unknown>|2|e",

@@ -98,7 +98,7 @@ func TestNamespaceContent(t *testing.T) {
 	if left := s.keys("/n/"); len(left) > 0 {
 		t.Errorf("left behind: %q", left)
 	}
-	if after := s.keys("/n2/"); len(before) != 5 || strings.Join(before, " ") != strings.Join(after, " ") {
+	if after := s.keys("/n2/"); len(before) != 6 || strings.Join(before, " ") != strings.Join(after, " ") {
 		t.Errorf("in the other namespace: %q, want %q", after, before)
 	}
 	s.namespace("n") // and it can be made again

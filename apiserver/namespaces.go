@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"sync"
@@ -41,7 +42,7 @@ func newNamespacePlugin(immortal []string) *namespacePlugin {
 func (p *namespacePlugin) Admit(ctx context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
 	if a.GetKind().GroupKind() == (schema.GroupKind{Kind: "Namespace"}) {
 		if a.GetOperation() == admission.Delete && p.immortal.Has(a.GetName()) {
-			return apierrors.NewForbidden(a.GetResource().GroupResource(), a.GetName(), fmt.Errorf("this namespace may not be deleted"))
+			return apierrors.NewForbidden(a.GetResource().GroupResource(), a.GetName(), errImmortal)
 		}
 		return nil
 	}
@@ -59,6 +60,10 @@ func (p *namespacePlugin) Admit(ctx context.Context, a admission.Attributes, _ a
 	context.AfterFunc(ctx, leave) // a request's context ends with it
 	return nil
 }
+
+// errImmortal is the reason for namespaces that the server makes at each start.
+var errImmortal = errors.New("the server makes and needs this namespace; to empty it delete what is in it, " +
+	"such as with: kubectl delete brokers,triggers,channels,subscriptions --all -n NAMESPACE")
 
 // open refuses what would be created in a namespace that is not there, or that
 // is on its way out.

@@ -59,6 +59,8 @@ type Options struct {
 	// as "/leat/v1/". A request to one may take as long as it likes; its context
 	// ends when the server stops.
 	Handlers map[string]http.Handler
+	// Documents describe handlers, by the same prefix, in OpenAPI 3.0.
+	Documents map[string][]byte
 
 	// MaxRequests and MaxMutatingRequests bound the reads and writes in progress;
 	// more are answered with 429. Watches do not count. 400 and 200.

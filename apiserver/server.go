@@ -162,7 +162,11 @@ func (s *Server) run(ctx context.Context) error {
 	}
 	gs := g.server.GenericAPIServer
 	prepared := gs.PrepareRun()
-	if err := s.publishDocuments(g); err != nil {
+	err = s.describe(gs)
+	if err == nil {
+		err = s.publishDocuments(g)
+	}
+	if err != nil {
 		gs.Destroy()
 		return errors.Join(err, l.Close())
 	}

@@ -125,8 +125,11 @@ func (t *tokenRequests) Create(ctx context.Context, name string, obj runtime.Obj
 	}
 	account := got.(*corev1.ServiceAccount)
 	request.Name, request.Namespace, request.CreationTimestamp = account.Name, account.Namespace, metav1.Now()
-	if len(o.DryRun) > 0 {
-		return request, nil
+	if err := t.issue(account, request); err != nil {
+		return nil, err
 	}
-	return request, t.issue(account, request)
+	if len(o.DryRun) > 0 { // it was checked, and is given to nobody
+		request.Status = authenticationv1.TokenRequestStatus{}
+	}
+	return request, nil
 }

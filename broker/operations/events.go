@@ -8,7 +8,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -52,6 +55,9 @@ func Handler(o Options) http.Handler {
 	}
 	mux := http.NewServeMux()
 	for pattern, f := range (&handler{Options: o}).routes() {
+		if strings.HasSuffix(pattern, "/") {
+			pattern += "{$}" // this path, and not all below it
+		}
 		mux.HandleFunc(pattern, f)
 	}
 	return mux
@@ -62,6 +68,7 @@ type handler struct{ Options }
 // routes are those that openapi.json describes.
 func (h *handler) routes() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
+		"GET /leat/v1/":                                              h.index,
 		"GET /leat/v1/openapi.json":                                  h.openAPI,
 		"GET /leat/v1/log/verify":                                    h.verify,
 		"GET /leat/v1/version":                                       h.version,
@@ -74,6 +81,16 @@ func (h *handler) routes() map[string]http.HandlerFunc {
 		"POST /leat/v1/namespaces/{namespace}/brokers/{name}/skip":   func(w http.ResponseWriter, r *http.Request) { h.skip(w, r, "Broker") },
 		"POST /leat/v1/namespaces/{namespace}/channels/{name}/skip":  func(w http.ResponseWriter, r *http.Request) { h.skip(w, r, "Channel") },
 	}
+}
+
+// Index is what there is to ask for.
+type Index struct {
+	// Paths are those of openapi.json, each with its method.
+	Paths []string `json:"paths"`
+}
+
+func (h *handler) index(w http.ResponseWriter, _ *http.Request) {
+	answer(w, Index{Paths: slices.Sorted(maps.Keys(h.routes()))})
 }
 
 //go:embed openapi.json

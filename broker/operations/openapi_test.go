@@ -98,7 +98,7 @@ func TestOpenAPIDescribesWhatIsServed(t *testing.T) {
 		t.Errorf("described %q, served %q", described, routes)
 	}
 	for name, of := range map[string]any{
-		"Ready": Ready{}, "Line": Line{}, "Problem": Problem{}, "Version": Version{}, "Disk": Disk{},
+		"Ready": Ready{}, "Index": Index{}, "Line": Line{}, "Problem": Problem{}, "Version": Version{}, "Disk": Disk{},
 		"Status": Status{}, "ChannelStatus": ChannelStatus{}, "SubscriptionStatus": SubscriptionStatus{},
 		"VerifyLine": VerifyLine{}, "VerifySummary": VerifySummary{}, "FileReport": FileReport{}, "DamageReport": DamageReport{}, "Lost": Lost{}, "Skip": Skip{}, "Skipped": Skipped{},
 	} {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -35,6 +36,19 @@ func (w *world) object(path, schema string, into any) {
 	w.schemas.check(w.T, schema, body)
 	if err := json.Unmarshal(body, into); err != nil {
 		w.Fatal(err)
+	}
+}
+
+// TestIndex: whoever knows the prefix finds the rest, and nothing is hidden
+// behind a path that is not there.
+func TestIndex(t *testing.T) {
+	w := newWorld(t)
+	var i Index
+	if w.object("/", "Index", &i); !slices.Contains(i.Paths, "GET /leat/v1/status") || !slices.Contains(i.Paths, "GET /leat/v1/") {
+		t.Errorf("%q", i.Paths)
+	}
+	if res := w.open(t.Context(), "/stauts"); res.StatusCode != http.StatusNotFound {
+		t.Errorf("%s", res.Status)
 	}
 }
 

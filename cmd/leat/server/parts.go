@@ -164,6 +164,7 @@ func startAPI(ctx context.Context, s settings.Server, l listeners, meta *kv.Stor
 		Convert:     conversion.Convert,
 		Permanent:   []apiserver.Permanent{systemBroker()},
 		Handlers:    map[string]http.Handler{"/leat/v1/": operations.Handler(o)},
+		Documents:   map[string][]byte{"/leat/v1/": operations.OpenAPI()},
 		MaxRequests: s.MaxAPIRequests, MaxMutatingRequests: s.MaxAPIMutating, MaxRequestBytes: int64(s.MaxAPIRequestBytes),
 		RequestTimeout: s.APIRequestTimeout, WatchTimeout: s.APIWatchTimeout, StartTimeout: s.APIStartTimeout, ShutdownTimeout: s.ShutdownTimeout,
 		MaxTokenLife: s.MaxTokenAge, DefaultTokenLife: s.DefaultTokenAge, MinTokenLife: s.MinTokenAge, TokenSkew: s.TokenClockSkew, TokenCache: s.TokenCache,
