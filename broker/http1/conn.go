@@ -14,9 +14,10 @@ import (
 const bufferSize = 4 << 10
 
 // maxSkipped is how much is read of what a connection that is closed still
-// sends, so that its peer sees the answer, and lingerTime for how long.
+// sends, so that its peer sees the answer, and lingerTime for how long. As much
+// as a body may have by default: many send all of it before they read.
 const (
-	maxSkipped = 256 << 10
+	maxSkipped = 8 << 20
 	lingerTime = 500 * time.Millisecond
 )
 

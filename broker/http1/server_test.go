@@ -279,6 +279,19 @@ func TestUnreadBodyEndsTheConnection(t *testing.T) {
 	}
 }
 
+// TestRefusalReachesWhoSendsALargeBody: one that sends all of it before it reads
+// an answer is not cut off by a reset, which would take the answer away.
+func TestRefusalReachesWhoSendsALargeBody(t *testing.T) {
+	_, dial := overTCP(t)
+	for range 5 {
+		p := dial()
+		if _, err := io.WriteString(p, post("/refuse", strings.Repeat("x", 5<<20))); err != nil {
+			t.Fatalf("while the body is sent: %v", err)
+		}
+		p.expect(t, "403  close")
+	}
+}
+
 // TestPanicEndsOneConnection only.
 func TestPanicEndsOneConnection(t *testing.T) {
 	inFakeTime(t, func(w *world) {
