@@ -3,6 +3,7 @@ package apiserver
 import (
 	"context"
 	"log/slog"
+	"strings"
 
 	"k8s.io/klog/v2"
 )
@@ -10,7 +11,8 @@ import (
 // RedirectLogs sends what Kubernetes' libraries log to l; until it is called
 // they write to standard error. Their log is one for the whole process, so this
 // is for a program's main, before anything runs. What they tell as information
-// is of use to their developers only, and becomes debugging output.
+// is of use to their developers only, and becomes debugging output; what they
+// call an error though a client's input is to blame loses that rank.
 func RedirectLogs(l *slog.Logger) {
 	klog.SetSlogLogger(slog.New(quieter{l.Handler()}))
 }
@@ -25,6 +27,13 @@ func (q quieter) level(l slog.Level) slog.Level {
 	return l
 }
 
+// blamesClient are the beginnings of messages that a client's input brings
+// about, which the client is told of; and their rank.
+var blamesClient = map[string]slog.Level{
+	"[SHOULD NOT HAPPEN] failed to update managedFields": slog.LevelDebug, // a value of a wrong type: validation answers
+	"Unable to authenticate the request":                 slog.LevelWarn,
+}
+
 // Enabled implements slog.Handler.
 func (q quieter) Enabled(ctx context.Context, l slog.Level) bool {
 	return q.Handler.Enabled(ctx, q.level(l))
@@ -33,6 +42,14 @@ func (q quieter) Enabled(ctx context.Context, l slog.Level) bool {
 // Handle implements slog.Handler.
 func (q quieter) Handle(ctx context.Context, r slog.Record) error {
 	r.Level = q.level(r.Level)
+	for message, level := range blamesClient {
+		if strings.HasPrefix(r.Message, message) {
+			r.Level = min(r.Level, level)
+		}
+	}
+	if !q.Handler.Enabled(ctx, r.Level) {
+		return nil
+	}
 	return q.Handler.Handle(ctx, r)
 }
 

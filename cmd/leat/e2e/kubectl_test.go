@@ -62,6 +62,9 @@ func TestKubectlScripts(t *testing.T) {
 					sh.script(file)
 				})
 			}
+			if b, err := os.ReadFile(s.dir + ".log"); err != nil || bytes.Contains(b, []byte(`"level":"ERROR"`)) {
+				t.Errorf("what clients get wrong is no error of the server's: %v\n%s", err, b)
+			}
 		})
 	}
 }
