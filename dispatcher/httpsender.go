@@ -100,23 +100,12 @@ func (h *httpSender) sendPlain(ctx context.Context, to *destination, headers []e
 	if a, ok := ctx.(*attempt); ok {
 		ctx = a.Context
 	}
-	conn, err := h.client.Get(ctx, to.address, deadline)
+	conn, err := h.write(ctx, to, headers, body, deadline)
 	if err != nil {
 		return res, err
 	}
 	keep := false
 	defer func() { h.client.Put(conn, keep) }()
-	out := append(conn.Out[:0], to.head...)
-	for i := range headers {
-		out = append(append(out, headers[i].Name...), ": "...)
-		out = append(append(out, headers[i].Value...), "\r\n"...)
-	}
-	out = append(strconv.AppendInt(append(out, "Content-Length: "...), int64(len(body)), 10), "\r\n\r\n"...)
-	out = append(out, body...)
-	conn.Out = out
-	if err := conn.Write(ctx, out); err != nil {
-		return res, err
-	}
 	a, plain, err := conn.ReadPlain(ctx, int64(h.o.MaxAnswerBytes))
 	if plain || err != nil {
 		keep = err == nil
@@ -129,6 +118,32 @@ func (h *httpSender) sendPlain(ctx context.Context, to *destination, headers []e
 	res, err = h.answer(r, answer)
 	keep = err == nil && !answer.Close && h.finish(answer.Body)
 	return res, err
+}
+
+// write sends a request on a connection, which is to be given back. Connections
+// that have ended while they were idle cost no attempt.
+func (h *httpSender) write(ctx context.Context, to *destination, headers []event.Header, body []byte, deadline time.Time) (*http1.Conn, error) {
+	for {
+		conn, err := h.client.Get(ctx, to.address, deadline)
+		if err != nil {
+			return nil, err
+		}
+		out := append(conn.Out[:0], to.head...)
+		for i := range headers {
+			out = append(append(out, headers[i].Name...), ": "...)
+			out = append(append(out, headers[i].Value...), "\r\n"...)
+		}
+		out = append(strconv.AppendInt(append(out, "Content-Length: "...), int64(len(body)), 10), "\r\n\r\n"...)
+		out = append(out, body...)
+		conn.Out = out
+		if err = conn.Write(ctx, out); err == nil {
+			return conn, nil
+		}
+		h.client.Put(conn, false)
+		if !errors.Is(err, http1.ErrStale) {
+			return nil, err
+		}
+	}
 }
 
 // sendStandard makes the request by net/http.

@@ -4,7 +4,7 @@ import "sync"
 
 // maxIdleWorkers is how many goroutines wait for work in one dispatcher: a
 // running one has its stack grown already.
-const maxIdleWorkers = 128
+const maxIdleWorkers = 512
 
 // pool runs functions on goroutines that it makes on demand and keeps a few
 // of. It sets no bound of its own: windows and the budget do.

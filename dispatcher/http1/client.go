@@ -64,7 +64,7 @@ func New(o Options) *Client { return &Client{o: o, hosts: map[string]*host{}} }
 // Get returns a connection to an address, for an exchange that ends at the
 // deadline, or with ctx: one that is kept, or a new one, or, where there are as
 // many as may be, the one that is given back next. It has to be given back with
-// Put.
+// Put. Whether one that was kept is still good is told by its Write.
 func (c *Client) Get(ctx context.Context, address string, deadline time.Time) (*Conn, error) {
 	for {
 		conn, turn := c.take(address)
@@ -81,7 +81,7 @@ func (c *Client) Get(ctx context.Context, address string, deadline time.Time) (*
 			}
 			return conn, nil
 		}
-		if conn.rwc.SetDeadline(deadline) == nil && !conn.stale() && conn.watch(ctx) {
+		if conn.setDeadline(deadline) == nil && conn.watch(ctx) {
 			return conn, nil
 		}
 		c.Put(conn, false)
@@ -174,7 +174,7 @@ func (c *Client) open(ctx context.Context, conn *Conn, deadline time.Time) error
 	if !conn.watch(ctx) {
 		return ctx.Err()
 	}
-	return rwc.SetDeadline(deadline)
+	return conn.setDeadline(deadline)
 }
 
 // Put gives a connection back; keep says that it can be used again.

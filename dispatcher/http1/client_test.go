@@ -47,15 +47,12 @@ const request = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
 // exchange makes one exchange and returns the status and the body, of an answer
 // that is not plain.
 func (r *rig) exchange(ctx context.Context, address string, timeout time.Duration) (string, error) {
-	conn, err := r.Get(ctx, address, time.Now().Add(timeout))
+	conn, err := r.write(ctx, address, timeout)
 	if err != nil {
 		return "", err
 	}
 	keep := false
 	defer func() { r.Put(conn, keep) }()
-	if err := conn.Write(ctx, []byte(request)); err != nil {
-		return "", err
-	}
 	a, plain, err := conn.ReadPlain(ctx, 64<<10)
 	if plain || err != nil {
 		keep = err == nil
@@ -68,6 +65,23 @@ func (r *rig) exchange(ctx context.Context, address string, timeout time.Duratio
 	body, err := io.ReadAll(res.Body)
 	keep = err == nil && !res.Close
 	return fmt.Sprintf("%d %s", res.StatusCode, body), err
+}
+
+// write sends the request, on the first connection that takes it.
+func (r *rig) write(ctx context.Context, address string, timeout time.Duration) (*Conn, error) {
+	for {
+		conn, err := r.Get(ctx, address, time.Now().Add(timeout))
+		if err != nil {
+			return nil, err
+		}
+		if err = conn.Write(ctx, []byte(request)); err == nil {
+			return conn, nil
+		}
+		r.Put(conn, false)
+		if !errors.Is(err, ErrStale) {
+			return nil, err
+		}
+	}
 }
 
 // answering is a peer that writes what it is told to each request; "" closes.
@@ -409,4 +423,43 @@ func TestIdleConnectionsEnd(t *testing.T) {
 			t.Errorf("at last, idle are %q", got)
 		}
 	})
+}
+
+// TestLargeRequestsAreWhole: also where the peer reads slowly, and its answer
+// comes in many pieces.
+func TestLargeRequestsAreWhole(t *testing.T) {
+	const requests = 5
+	body := strings.Repeat("0123456789abcdef", 1<<20)
+	answer := strings.Repeat("y", 3000)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil || string(b) != body {
+			t.Errorf("%d of %d bytes came, %v", len(b), len(body), err)
+		}
+		_, _ = io.WriteString(w, answer)
+	}))
+	defer s.Close()
+	r := newRig(t, nil)
+	head := fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", len(body))
+	for range requests {
+		conn, err := r.Get(t.Context(), strings.TrimPrefix(s.URL, "http://"), time.Now().Add(time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.Write(t.Context(), []byte(head+body)); err != nil {
+			t.Fatal(err)
+		}
+		res, err := conn.ReadResponse(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(res.Body)
+		if string(b) != answer || err != nil {
+			t.Errorf("the answer has %d bytes, %v", len(b), err)
+		}
+		r.Put(conn, true)
+	}
+	if n := r.dialled.Load(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
 }

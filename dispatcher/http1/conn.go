@@ -7,10 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // readBuffer is what a connection keeps of what its peer sends, in bytes.
@@ -21,11 +18,14 @@ const maxInformational = 5
 
 // Conn is a connection to a host. One goroutine uses it at a time.
 type Conn struct {
-	host  *host
-	rwc   net.Conn
-	raw   syscall.RawConn // nil where it is none of the system's
-	peek  func(fd uintptr) bool
-	ended bool // as peek saw it
+	host *host
+	rwc  net.Conn
+	// turn is nil where the connection is none of the system's.
+	turn *turn
+	// kept: it has been used before, so that its peer may have ended it.
+	kept bool
+	// until is the deadline that is set; see setDeadline.
+	until time.Time
 	from  bounded
 	r     *bufio.Reader
 	// maxHeaderBytes bounds the headers of an answer.
@@ -43,10 +43,12 @@ type Conn struct {
 	Out []byte
 }
 
-// bounded reads from a connection, and no more than left bytes.
+// bounded reads what was read ahead, then from a connection, and no more than
+// left bytes.
 type bounded struct {
-	r    io.Reader
-	left int64
+	ahead []byte
+	r     io.Reader
+	left  int64
 }
 
 var errHeaders = errors.New("the headers of the answer are too large")
@@ -62,6 +64,12 @@ func (b *bounded) Read(p []byte) (int, error) {
 	if int64(len(p)) > b.left {
 		p = p[:b.left]
 	}
+	if len(b.ahead) > 0 {
+		n := copy(p, b.ahead)
+		b.ahead = b.ahead[n:]
+		b.left -= int64(n)
+		return n, nil
+	}
 	n, err := b.r.Read(p)
 	b.left -= int64(n)
 	return n, err
@@ -71,15 +79,17 @@ func (c *Conn) init(rwc net.Conn, maxHeaderBytes int) {
 	c.rwc, c.maxHeaderBytes = rwc, int64(maxHeaderBytes)
 	c.from.r = rwc
 	c.r = bufio.NewReaderSize(&c.from, readBuffer)
-	if s, ok := rwc.(syscall.Conn); ok {
-		c.raw, _ = s.SyscallConn() // where it fails, so will the exchange
+	c.turn = newTurn(rwc)
+}
+
+// setDeadline bounds what is done from now on. To set it costs as much as a
+// small system call, so one that is later by a hundredth of the time is let be.
+func (c *Conn) setDeadline(deadline time.Time) error {
+	if over := c.until.Sub(deadline); over >= 0 && over <= time.Until(deadline)/100 {
+		return nil
 	}
-	c.peek = func(fd uintptr) bool {
-		var one [1]byte
-		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		c.ended = !errors.Is(err, unix.EAGAIN)
-		return true // to wait is not what it is for
-	}
+	c.until = deadline.Add(time.Until(deadline) / 200)
+	return c.rwc.SetDeadline(c.until)
 }
 
 // watch has the end of ctx close the connection; it says no where that has
@@ -108,22 +118,29 @@ func (c *Conn) close() {
 }
 
 // clean says whether nothing is left of the last exchange.
-func (c *Conn) clean() bool { return c.rwc != nil && c.r.Buffered() == 0 }
+func (c *Conn) clean() bool { return c.rwc != nil && c.r.Buffered() == 0 && len(c.from.ahead) == 0 }
 
-// stale says whether an idle connection has ended, or its peer has said what
-// nobody asked for. A deadline to come must be set.
-func (c *Conn) stale() bool {
-	if c.raw == nil {
-		return false
-	}
-	err := c.raw.Read(c.peek)
-	return err != nil || c.ended
-}
+// ErrStale says that a connection that was kept has ended, or that its peer has
+// said what nobody asked for. Nothing was written: another one can be used.
+var ErrStale = errors.New("the connection has ended while it was idle")
 
-// Write sends a whole request.
+// Write sends a whole request, and waits for the answer to begin where that
+// saves a system call. The error is ErrStale only for connections that were used
+// before.
 func (c *Conn) Write(ctx context.Context, request []byte) error {
-	if _, err := c.rwc.Write(request); err != nil {
-		return explain(ctx, err)
+	rest := request
+	if c.turn != nil {
+		n, err := c.turn.take(request, c.kept)
+		if err != nil {
+			return explain(ctx, err)
+		}
+		c.from.ahead, rest = c.turn.got, request[n:]
+	}
+	c.kept = true
+	if len(rest) > 0 {
+		if _, err := c.rwc.Write(rest); err != nil {
+			return explain(ctx, err)
+		}
 	}
 	return nil
 }

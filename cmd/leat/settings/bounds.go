@@ -259,7 +259,7 @@ func (b *Bounds) ofDelivery() []bound {
 		size(&b.ReadBytes, "read-bytes", 1<<20, "size of one such read"),
 		duration(&b.CloseGrace, "close-grace", 2*time.Second, "time for the last cursors when shutdown-timeout is up"),
 		number(&b.MaxIdleConns, "max-idle-conns", 1024, "idle connections to all subscribers"),
-		number(&b.MaxIdleConnsPerHost, "max-idle-conns-per-host", 128, "idle connections to one subscriber host"),
+		number(&b.MaxIdleConnsPerHost, "max-idle-conns-per-host", 256, "idle connections to one subscriber host"),
 		duration(&b.DeliveryIdleTimeout, "delivery-idle-timeout", 90*time.Second, "time that an idle connection to a subscriber is kept"),
 		duration(&b.DeliveryDialTimeout, "delivery-dial-timeout", 10*time.Second, "time to connect to a subscriber"),
 		size(&b.MaxAnswerBytes, "max-answer-bytes", 64<<10, "what is read of an answer that is no event, so that its connection can be used again"),
