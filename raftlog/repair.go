@@ -32,8 +32,10 @@ type Remedy struct {
 // PlanRepair looks for damage in a group that nobody has open, and for what can
 // be had back of it. It changes nothing. What it cannot see behind other damage
 // it sees when that is mended: plan again, until there is nothing with a Step.
-func PlanRepair(ctx context.Context, fsys vfs.FS, dir string) ([]Remedy, error) {
-	p := planner{fsys: fsys, dir: dir}
+// machine makes an empty one, for the rows that it gives the log's entries; nil:
+// they have none.
+func PlanRepair(ctx context.Context, fsys vfs.FS, dir string, machine func() Machine) ([]Remedy, error) {
+	p := planner{fsys: fsys, dir: dir, machine: machine}
 	err := Verify(ctx, fsys, dir, nil, p.see)
 	if gone := (*fs.PathError)(nil); errors.As(err, &gone) && errors.Is(err, fs.ErrNotExist) {
 		p.missing(gone.Path)
@@ -88,6 +90,7 @@ func (p *planner) withoutState() []Remedy {
 type planner struct {
 	fsys     vfs.FS
 	dir      string
+	machine  func() Machine
 	checks   []segment.FileCheck
 	remedies []Remedy
 }
@@ -142,7 +145,7 @@ func (p *planner) remedy(c segment.FileCheck, d segment.Damage) (Remedy, error) 
 	case c.Kind == "snapshot":
 		r.Hint = "nothing older has what it had: put the file back from a copy of the directory"
 	case d.First == 0 && d.Offset > 0 && strings.Contains(d.Reason, "cannot be found"):
-		r.Hint = "the server starts, but readers of this segment's events wait: put the file back from a copy of the directory, or let retention drop it"
+		r.Step, r.Hint, r.Do = p.reindex(c)
 	case d.Indexed && d.First != 0 && d.Last <= p.newestSnapshot():
 		r.Hint = "the server starts, and whoever has to pass these events waits. Put the file back from a copy of the directory, or give them up there: leat log skip"
 	default:

@@ -1,7 +1,11 @@
 package raftlog
 
 import (
+	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,7 +21,7 @@ import (
 func repair(t *testing.T, fsys vfs.FS) (steps, hints []string) {
 	t.Helper()
 	for range 10 {
-		plan, err := PlanRepair(t.Context(), fsys, "/g")
+		plan, err := PlanRepair(t.Context(), fsys, "/g", func() Machine { return &counter{} })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -198,5 +202,143 @@ func TestCutGivesUpWhatFollows(t *testing.T) {
 		if err := CutAt(t.Context(), fsys.Clone(), "/g", bad, 0); err == nil {
 			t.Errorf("%s was cut", bad)
 		}
+	}
+}
+
+// wholeFile is a file's content.
+func wholeFile(t *testing.T, fsys vfs.FS, path string) []byte {
+	t.Helper()
+	f, err := fsys.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, size)
+	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestRepairMakesAnIndexAnew: an index of which more than a bit is wrong is made
+// anew, byte for byte, from what a snapshot before it, or nothing, and the log
+// after that tell.
+func TestRepairMakesAnIndexAnew(t *testing.T) {
+	fsys, infos := filled(t)
+	indexed := 0
+	for _, s := range infos {
+		whole := wholeFile(t, fsys, s.Path)
+		footer := int64(len(whole)) - 128
+		if string(whole[footer:footer+8]) != "LEATIDX1" {
+			continue
+		}
+		indexed++
+		body := int64(binary.LittleEndian.Uint64(whole[footer+64:]))
+		for name, places := range map[string][]int64{
+			"footer": {footer}, "groups": {body}, "rows": {body + 500}, "all of it": {body, body + 1000, footer},
+		} {
+			t.Run(filepath.Base(s.Path)+" "+name, func(t *testing.T) {
+				left := fsys.Clone()
+				for _, at := range places {
+					wreck(t, left, s.Path, at, 40)
+				}
+				steps, hints := repair(t, left)
+				if len(hints) > 0 || len(steps) != 1 || !strings.Contains(steps[0], "index anew") {
+					t.Fatalf("steps %q, hints %q", steps, hints)
+				}
+				if !bytes.Equal(wholeFile(t, left, s.Path), whole) {
+					t.Error("the segment is another one than before the damage")
+				}
+				if !slices.ContainsFunc(list(t, left, "/g/log"), func(p string) bool { return strings.Contains(p, segment.AsideSuffix) }) {
+					t.Error("nothing is kept")
+				}
+				reopen(t, left, func(g *Group, c *counter) { checkGroup(t, g, 0, 120) })
+			})
+		}
+	}
+	if indexed < 3 {
+		t.Fatalf("%d segments with an index: too little is tested", indexed)
+	}
+}
+
+// TestIndexIsNotMadeAnewBehindALostEntry: rows follow from all entries before
+// them, so where one of those is lost since the snapshot there is no index.
+func TestIndexIsNotMadeAnewBehindALostEntry(t *testing.T) {
+	fsys, infos := filled(t)
+	body := func(path string) int64 {
+		b := wholeFile(t, fsys, path)
+		return int64(binary.LittleEndian.Uint64(b[len(b)-128+64:]))
+	}
+	for name, harm := range map[string]func(fsys *memfs.FS){
+		"its own":       func(fsys *memfs.FS) { wreck(t, fsys, infos[1].Path, 4096+70, 40) },
+		"one before":    func(fsys *memfs.FS) { wreck(t, fsys, infos[0].Path, 4096+700, 40) },
+		"its last ones": func(fsys *memfs.FS) { wreck(t, fsys, infos[1].Path, body(infos[1].Path)-4000, 4000) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			left := fsys.Clone()
+			harm(left)
+			wreck(t, left, infos[1].Path, body(infos[1].Path), 40)
+			wreck(t, left, infos[1].Path, infos[1].Bytes-128, 40)
+			was := wholeFile(t, left, infos[1].Path)
+			steps, hints := repair(t, left)
+			if len(steps) > 0 || len(hints) == 0 {
+				t.Errorf("steps %q, hints %q", steps, hints)
+			}
+			if !bytes.Equal(wholeFile(t, left, infos[1].Path), was) {
+				t.Error("it was changed")
+			}
+			p := planner{fsys: left, dir: "/g", machine: func() Machine { return &counter{} }}
+			_, err := p.rowsOf(segment.FileCheck{Path: infos[1].Path, First: infos[1].First, Last: infos[1].Last})
+			if errors.Join(err, segment.RebuildIndex(left, "/g/log", 2, nil)) == nil {
+				t.Error("it was made anew all the same")
+			}
+		})
+	}
+}
+
+// TestFollowerKnowsWhatASnapshotHas: the snapshot of a sole voter may have
+// more than its name says.
+func TestFollowerKnowsWhatASnapshotHas(t *testing.T) {
+	fsys := memfs.New(0)
+	g, _ := openGroup(t, "/g", func(o *Options) { o.FS = fsys })
+	for i := range 10 {
+		propose(t, g, command(i))
+	}
+	if err := g.Snapshot(); err != nil {
+		t.Fatal(err)
+	}
+	closeGroup(t, g)
+	// The same content, under the name that it has where raft is some entries
+	// behind what was applied.
+	newest := list(t, fsys, "/g/snapshots")[0]
+	meta, content, err := segment.OpenSnapshot(fsys, newest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshots, err := segment.OpenSnapshots(fsys, "/g/snapshots", 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink, err := snapshots.Create(meta.Version, meta.Index-3, meta.Term, meta.Configuration, meta.ConfigurationIndex, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(sink, content); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(sink.Close(), content.Close()); err != nil {
+		t.Fatal(err)
+	}
+	remove(t, fsys, newest)
+	c := &counter{}
+	if err := Verify(t.Context(), fsys, "/g", c, func(segment.FileCheck) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(c.commands) != 10 {
+		t.Errorf("%d commands, of 10", len(c.commands))
 	}
 }

@@ -265,10 +265,7 @@ func (s *Store) writeNextIndex() (bool, error) {
 		return false, nil
 	}
 	s.mu.RLock()
-	foot := footer{
-		number: g.number, generation: g.generation, first: g.first, last: g.last, end: g.end,
-		body: (g.end + headerSize - 1) &^ (headerSize - 1), chain: g.chain,
-	}
+	foot := g.footer()
 	s.mu.RUnlock()
 	slices.SortStableFunc(rows, compareRows)
 	x, body := encodeIndex(foot, rows, g.positions)
@@ -291,6 +288,15 @@ func (s *Store) writeNextIndex() (bool, error) {
 	s.mu.Unlock()
 	s.reader.files.put(g, file)
 	return true, nil
+}
+
+// footer is that of a segment whose records are all there, without the counts of
+// its index.
+func (g *segment) footer() footer {
+	return footer{
+		number: g.number, generation: g.generation, first: g.first, last: g.last, end: g.end,
+		body: (g.end + headerSize - 1) &^ (headerSize - 1), chain: g.chain,
+	}
 }
 
 // nextToIndex finds the segment after the indexed ones, where it is sealed and

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/leat-dev/leat/channel"
 	"github.com/leat-dev/leat/raftlog"
 	"github.com/leat-dev/leat/raftlog/kv"
 	"github.com/leat-dev/leat/raftlog/vfs"
@@ -41,10 +42,16 @@ func (r *Repair) database() string { return filepath.Join(r.dir, "meta") }
 // raftlog.PlanRepair.
 func (r *Repair) Plan(ctx context.Context) ([]raftlog.Remedy, error) {
 	var all []raftlog.Remedy
-	for _, name := range []string{metaName, shardName} {
-		plan, err := raftlog.PlanRepair(ctx, vfs.OS{}, r.group(name))
+	for _, group := range []struct {
+		name    string
+		machine func() raftlog.Machine
+	}{
+		{metaName, nil}, // resources are in no index
+		{shardName, func() raftlog.Machine { return channel.NewShard(channel.Options{}) }},
+	} {
+		plan, err := raftlog.PlanRepair(ctx, vfs.OS{}, r.group(group.name), group.machine)
 		if err != nil {
-			return nil, fmt.Errorf("group %s: %w", name, err)
+			return nil, fmt.Errorf("group %s: %w", group.name, err)
 		}
 		all = append(all, plan...)
 	}
