@@ -2,6 +2,7 @@ package segment
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/hashicorp/raft"
 )
@@ -195,24 +196,36 @@ func (s *Store) write(p part) error {
 	return nil
 }
 
-// smallWrite is the largest write, in bytes, that clears space ahead of itself,
-// and clearBytes how much.
+// smallWrite is the largest write, in bytes, that clears space ahead of itself
+// when smallRow of them have followed each other, and clearBytes how much.
 const (
 	smallWrite = 16 << 10
+	smallRow   = 4
 	clearBytes = 256 << 10
 )
 
 // clearAhead adds zeros to a small write that begins new space. A sync into space
 // that has never been written commits the file system's journal as well, which
 // costs a small write half of its time again: so many small writes go by one
-// that clears the way for them. Large ones cost less than writing all twice.
+// that clears the way for them. Large ones cost less than writing all twice, and
+// a small one among them would clear what they write again at once.
 func (s *Store) clearAhead(g *segment, b []byte) []byte {
+	if len(b) > smallWrite {
+		s.small = 0
+		return b
+	}
+	if s.small < smallRow {
+		s.small++
+	}
 	end := g.end + int64(len(b))
-	if end <= g.written || len(b) > smallWrite {
+	if end <= g.written || s.small < smallRow {
 		return b
 	}
 	to := min((end+clearBytes)&^(headerSize-1), g.size-footerSize)
-	return append(b, make([]byte, max(0, to-end))...)
+	n := max(0, int(to-end))
+	b = slices.Grow(b, n)
+	clear(b[len(b) : len(b)+n])
+	return b[:len(b)+n]
 }
 
 // maxBuffer is the largest write buffer that is kept between appends, in bytes.

@@ -54,8 +54,11 @@ func TestSmallWritesClearTheWayAndLargeOnesAreWrittenOnce(t *testing.T) {
 	if n := written(64<<10, 8); n > 8*(64<<10+recordSize+align) {
 		t.Errorf("8 writes of 64 KiB wrote %d bytes", n)
 	}
+	if n := written(1000, smallRow-1); n > (smallRow-1)*(1000+recordSize+align) {
+		t.Errorf("small writes that are few wrote %d bytes", n)
+	}
 	if n := written(1000, 1); n < clearBytes-headerSize || n > clearBytes+headerSize {
-		t.Errorf("a small write into new space wrote %d bytes, want about %d", n, clearBytes)
+		t.Errorf("a small write after others into new space wrote %d bytes, want about %d", n, clearBytes)
 	}
 	if n := written(1000, 100); n > 100*(1000+recordSize+align) {
 		t.Errorf("100 small writes into cleared space wrote %d bytes", n)

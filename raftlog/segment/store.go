@@ -91,6 +91,7 @@ type Store struct {
 
 	writer sync.Mutex // held by StoreLogs and DeleteRange
 	buf    []byte     // the writer's
+	small  int        // small writes that followed each other, up to smallRow; the writer's
 
 	// upkeep is held while the directory's meaning changes: by the background
 	// goroutine for a step, by deletion, by Close.
