@@ -23,6 +23,7 @@ type Bounds struct {
 	RecentWrites       int
 	RecentWriteBytes   Bytes
 	WatchQueue         int
+	MemoryInterval     time.Duration
 
 	DeleteWorkers       int
 	DeleteMinBackoff    time.Duration
@@ -183,6 +184,7 @@ func (b *Bounds) ofStorage() []bound {
 		duration(&b.ExpireInterval, "resource-expire-interval", time.Second, "the shortest time between deletions of resources whose time is up, such as core Events"),
 		number(&b.RecentWrites, "recent-writes", 8192, "API writes kept in memory for watches"),
 		size(&b.RecentWriteBytes, "recent-write-bytes", 32<<20, "size of the API writes kept in memory for watches"),
+		duration(&b.MemoryInterval, "memory-interval", 2*time.Second, "how often it is looked whether the server has become idle, so that memory which the start or a load has left can go back to the system"),
 		number(&b.WatchQueue, "watch-queue", 16_384, "API writes that wait for one watch; beyond, it is ended and begins anew"),
 	}
 }

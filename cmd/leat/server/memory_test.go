@@ -1,0 +1,48 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestMemoryGoesBackWhenTheLoadIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var at usage
+		given := 0
+		k := &keeper{
+			every: time.Second, logger: slog.New(slog.DiscardHandler),
+			usage: func() usage { return at },
+			give:  func() error { given++; at.spare = 0; return nil },
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- k.run(ctx) }()
+		step := func(what string, allocated, spare int64, want int) {
+			t.Helper()
+			at.allocated += allocated
+			at.spare += spare
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if given != want {
+				t.Errorf("%s: memory was given back %d times, want %d", what, given, want)
+			}
+		}
+		synctest.Wait()
+		if given != 1 {
+			t.Fatalf("after the start memory was given back %d times", given)
+		}
+		time.Sleep(time.Second / 2) // the looks are between the steps
+		step("under load", 1<<30, 100<<20, 1)
+		step("when the load is over", 1<<20, 0, 2)
+		step("idle", 1<<20, 1<<20, 2)
+		step("idle, until there is enough of it", 1<<20, worthGivingBack, 3)
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+}
