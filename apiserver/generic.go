@@ -29,6 +29,7 @@ import (
 	genericregistry "k8s.io/apiserver/pkg/registry/generic"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/filters"
+	"k8s.io/apiserver/pkg/server/healthz"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/apiserver/pkg/util/notfoundhandler"
 	"k8s.io/apiserver/pkg/util/webhook"
@@ -123,6 +124,11 @@ func (s *Server) serve(g *generic) error {
 	}
 	if err := g.awaitDefinitions(); err != nil {
 		return err
+	}
+	if s.o.NotReady != nil {
+		if err := gs.AddReadyzChecks(healthz.NamedCheck("log", func(*http.Request) error { return s.o.NotReady() })); err != nil {
+			return err
+		}
 	}
 	for prefix, h := range s.o.Handlers {
 		if !strings.HasPrefix(prefix, "/") || !strings.HasSuffix(prefix, "/") {

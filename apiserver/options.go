@@ -59,6 +59,9 @@ type Options struct {
 	// as "/leat/v1/". A request to one may take as long as it likes; its context
 	// ends when the server stops.
 	Handlers map[string]http.Handler
+	// NotReady says why requests cannot be served now, for /readyz; nil: it is
+	// not asked. It must return at once.
+	NotReady func() error
 	// Documents describe handlers, by the same prefix, in OpenAPI 3.0.
 	Documents map[string][]byte
 

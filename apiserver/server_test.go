@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -402,5 +403,32 @@ func TestRefusedOptions(t *testing.T) {
 	}
 	if err := s.Run(t.Context()); err == nil {
 		t.Error("a handler at no path was accepted")
+	}
+}
+
+// TestReadyzAsksTheServer: what keeps requests from being served is told to who
+// asks for it, and to nobody else why.
+func TestReadyzAsksTheServer(t *testing.T) {
+	var hangs atomic.Bool
+	o := options(t)
+	o.NotReady = func() error {
+		if hangs.Load() {
+			return errors.New("the disk in /secret/place does not answer")
+		}
+		return nil
+	}
+	s := start(t, o)
+	hangs.Store(true)
+	if code, body := insecure(t, s, "/readyz"); code != http.StatusInternalServerError || !strings.Contains(body, "[-]log failed") || strings.Contains(body, "secret") {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+	for _, path := range []string{"/healthz", "/livez"} {
+		if code, body := insecure(t, s, path); code != http.StatusOK {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+	hangs.Store(false)
+	if code, body := insecure(t, s, "/readyz"); code != http.StatusOK {
+		t.Errorf("/readyz, afterwards: %d %s", code, body)
 	}
 }

@@ -162,6 +162,9 @@ func TestStalledDisk(t *testing.T) {
 	if status, text := s.get(t, "/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(text, "s0") {
 		t.Errorf("/readyz: %d %s", status, text)
 	}
+	if out, _, status := leat(t, s.env(), "", "kubectl", "get", "--raw", "/readyz"); status == 0 {
+		t.Errorf("/readyz of the API: %s", out)
+	}
 	if status, _ := s.get(t, "/healthz"); status != http.StatusOK {
 		t.Errorf("/healthz: %d", status)
 	}
@@ -180,6 +183,9 @@ func TestStalledDisk(t *testing.T) {
 	})
 	if status, text := s.get(t, "/readyz"); status != http.StatusOK {
 		t.Errorf("/readyz: %d %s", status, text)
+	}
+	if _, stderr, status := leat(t, s.env(), "", "kubectl", "get", "--raw", "/readyz"); status != 0 {
+		t.Errorf("/readyz of the API: %s", stderr)
 	}
 	check := func(when string) {
 		t.Helper()

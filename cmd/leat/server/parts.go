@@ -150,7 +150,7 @@ func annotationLimits(s settings.Server) annotations.Limits {
 }
 
 // startAPI serves the API and waits until it is ready.
-func startAPI(ctx context.Context, s settings.Server, l listeners, meta *kv.Store, o operations.Options, version string, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) (*apiserver.Server, error) {
+func startAPI(ctx context.Context, s settings.Server, l listeners, meta *kv.Store, o operations.Options, notReady func() error, version string, logger *slog.Logger, fail context.CancelCauseFunc, stops *stack) (*apiserver.Server, error) {
 	crds, err := api.CRDs()
 	if err != nil {
 		return nil, err
@@ -164,6 +164,7 @@ func startAPI(ctx context.Context, s settings.Server, l listeners, meta *kv.Stor
 		Convert:     conversion.Convert,
 		Permanent:   []apiserver.Permanent{systemBroker()},
 		Handlers:    map[string]http.Handler{"/leat/v1/": operations.Handler(o)},
+		NotReady:    notReady,
 		Documents:   map[string][]byte{"/leat/v1/": operations.OpenAPI()},
 		MaxRequests: s.MaxAPIRequests, MaxMutatingRequests: s.MaxAPIMutating, MaxRequestBytes: int64(s.MaxAPIRequestBytes),
 		RequestTimeout: s.APIRequestTimeout, WatchTimeout: s.APIWatchTimeout, StartTimeout: s.APIStartTimeout, ShutdownTimeout: s.ShutdownTimeout,

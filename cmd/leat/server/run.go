@@ -77,8 +77,8 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	recorder := newRecorder(s, logger)
 	ingress := broker.NewIngress(ingressOptions(s, registry, publishers, recorder, m, spans))
 
-	asked := &declared{}
-	api, err := startAPI(ctx, s, listeners, meta, operationsOptions(s, log, d, asked, version, metaGroup, logGroup), version, logger, fail, &stops)
+	asked, stalled := &declared{}, notReady(metaGroup, logGroup)
+	api, err := startAPI(ctx, s, listeners, meta, operationsOptions(s, log, d, asked, version, metaGroup, logGroup), stalled, version, logger, fail, &stops)
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 	if err := startSystem(ctx, s, listeners, meta, api, registry, recorder, m, logger, fail, &stops); err != nil {
 		return err
 	}
-	startHTTP(ctx, s, listeners, ingress, m, notReady(metaGroup, logGroup), logger, fail, &stops)
+	startHTTP(ctx, s, listeners, ingress, m, stalled, logger, fail, &stops)
 
 	e, err := announce(s, listeners, &stops)
 	if err != nil {
