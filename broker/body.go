@@ -22,29 +22,48 @@ type bodies struct {
 	used   atomic.Int64
 	share  int64
 	mu     sync.Mutex
-	shares map[string]int64 // bytes by the UID of a channel that holds some
-	small  sync.Pool        // of *[smallBody]byte
-	medium sync.Pool        // of *[mediumBody]byte
+	shares map[string]int64          // bytes by the UID of a channel that holds some
+	pools  [len(bodySizes)]sync.Pool // of *[]byte
 }
 
-// The sizes of buffers that are kept for later requests, in bytes.
+// The smallest buffers, and those that a body goes on with, in bytes.
 const (
 	smallBody  = 4 << 10
 	mediumBody = 64 << 10
 )
+
+// bodySizes are the sizes of buffers that are kept for later requests, until
+// they have not been used for a while (sync.Pool). What would leave half of one
+// unused is made for its request alone, but for the smallest.
+var bodySizes = [...]int64{smallBody, mediumBody, 256 << 10, 1 << 20}
+
+// unpooled is the number of a buffer's size that is none of bodySizes.
+const unpooled = -1
+
+// bodySize is the size of the buffer for so many bytes, and its number.
+func bodySize(size int64) (int64, int) {
+	for i, s := range bodySizes {
+		if size <= s && (s <= mediumBody || 2*size > s) {
+			return s, i
+		}
+	}
+	return size, unpooled
+}
 
 // body is a request's body. Its bytes are good until it is released.
 type body struct {
 	of       string // the UID of the channel that it goes to
 	bytes    []byte
 	reserved int64
-	borrowed bool // the memory is another's
+	pooled   *[]byte // nil: the memory is this request's alone, or another's
+	size     int     // of pooled, in bodySizes
 }
 
 func (b *bodies) init(limit, share int64) {
 	b.limit, b.share, b.shares = limit, share, map[string]int64{}
-	b.small.New = func() any { return new([smallBody]byte) }
-	b.medium.New = func() any { return new([mediumBody]byte) }
+	for i, size := range bodySizes {
+		b.pools[i].New = func() any { buf := make([]byte, size); return &buf }
+	}
 }
 
 // read reads a body of at most limit bytes; length is the Content-Length, -1
@@ -56,12 +75,12 @@ func (b *bodies) read(into *body, from io.Reader, length, limit int64) error {
 	if err := b.grow(into, smallBody); err != nil {
 		return err
 	}
-	for {
+	for length < 0 || int64(len(into.bytes)) < length {
 		if len(into.bytes) == cap(into.bytes) {
-			// One byte more than there may be is room to see the end.
+			// One byte more than there may be is room to see that it is too much.
 			want := min(4*int64(cap(into.bytes)), limit+1)
-			if length >= int64(len(into.bytes)) {
-				want = min(want, length+1)
+			if length >= 0 {
+				want = min(want, length)
 			}
 			if err := b.grow(into, want); err != nil {
 				return err
@@ -80,6 +99,7 @@ func (b *bodies) read(into *body, from io.Reader, length, limit int64) error {
 			return refuse(http.StatusBadRequest, "the body broke off after %d bytes: %v", len(into.bytes), err)
 		}
 	}
+	return nil
 }
 
 // borrow makes a body of one that is in memory already, in the buffer that its
@@ -91,20 +111,13 @@ func (b *bodies) borrow(into *body, whole []byte, limit int64) error {
 	if err := b.reserve(smallBody); err != nil {
 		return err
 	}
-	*into = body{bytes: whole, reserved: smallBody, borrowed: true}
+	*into = body{bytes: whole, reserved: smallBody}
 	return nil
 }
 
 // grow gives a body room for size bytes in all, keeping what it has.
 func (b *bodies) grow(into *body, size int64) error {
-	var next []byte
-	old := *into
-	switch {
-	case size <= smallBody:
-		size = smallBody
-	case size <= mediumBody:
-		size = mediumBody
-	}
+	size, n := bodySize(size)
 	if err := b.takeShare(into.of, size); err != nil {
 		return err
 	}
@@ -112,15 +125,14 @@ func (b *bodies) grow(into *body, size int64) error {
 		b.giveShare(into.of, size)
 		return err
 	}
-	switch size {
-	case smallBody:
-		next = b.small.Get().(*[smallBody]byte)[:0]
-	case mediumBody:
-		next = b.medium.Get().(*[mediumBody]byte)[:0]
-	default:
-		next = make([]byte, 0, size)
+	old := *into
+	*into = body{of: old.of, reserved: size, size: n}
+	if n == unpooled {
+		into.bytes = append(make([]byte, 0, size), old.bytes...)
+	} else {
+		into.pooled = b.pools[n].Get().(*[]byte)
+		into.bytes = append((*into.pooled)[:0], old.bytes...)
 	}
-	*into = body{of: old.of, bytes: append(next, old.bytes...), reserved: size}
 	b.release(&old)
 	return nil
 }
@@ -165,14 +177,11 @@ func tooLarge(length, limit int64) error {
 
 // release gives a body's memory back.
 func (b *bodies) release(from *body) {
-	switch {
-	case from.reserved == 0:
+	if from.reserved == 0 {
 		return
-	case from.borrowed:
-	case from.reserved == smallBody:
-		b.small.Put((*[smallBody]byte)(from.bytes[:smallBody]))
-	case from.reserved == mediumBody:
-		b.medium.Put((*[mediumBody]byte)(from.bytes[:mediumBody]))
+	}
+	if from.pooled != nil {
+		b.pools[from.size].Put(from.pooled)
 	}
 	b.used.Add(-from.reserved)
 	b.giveShare(from.of, from.reserved)
