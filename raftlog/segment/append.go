@@ -16,8 +16,8 @@ type part struct {
 	logs []*raft.Log
 }
 
-// StoreLogs implements raft.LogStore: one write and one sync, and one more for
-// each segment that the logs run over into. An error before the first write
+// StoreLogs implements raft.LogStore: one write (more around large data) and one
+// sync, and one more for each segment that the logs run over into. An error before the first write
 // (an index out of order, an entry that is too large, ErrFull) leaves the log
 // as it was; after a failed write or sync every later call fails, because what
 // is on disk is not known any more.
@@ -163,15 +163,8 @@ func (s *Store) write(p part) error {
 	if len(p.logs) == 0 {
 		return nil
 	}
-	s.buf = s.buf[:0]
-	positions := g.positions
-	for i, l := range p.logs {
-		positions = append(positions, uint32((g.end+int64(len(s.buf)))/align))
-		s.buf, chain = appendRecord(s.buf, l, g.generation, chain, i)
-	}
-	size := int64(len(s.buf))
-	s.buf = s.clearAhead(g, s.buf)
-	if _, err := g.file.WriteAt(s.buf, g.end); err != nil {
+	positions, end, chain, err := s.writeRecords(p, chain)
+	if err != nil {
 		return fmt.Errorf("write %s: %w", g.path, err)
 	}
 	if err := g.file.Datasync(); err != nil {
@@ -182,8 +175,7 @@ func (s *Store) write(p part) error {
 	if len(g.positions) == 0 {
 		g.first = p.logs[0].Index
 	}
-	g.written = max(g.written, g.end+int64(len(s.buf)))
-	g.positions, g.end = positions, g.end+size
+	g.positions, g.end = positions, end
 	g.last, g.chain = p.logs[len(p.logs)-1].Index, chain
 	s.last, s.chain = g.last, chain
 	if s.first == 0 {
@@ -196,6 +188,42 @@ func (s *Store) write(p part) error {
 	return nil
 }
 
+// writeRecords writes the records of an append, as one write or, around large
+// data, several, of which none counts before they are synced. It returns the
+// segment's positions with theirs, where they end, and the last one's checksum.
+func (s *Store) writeRecords(p part, chain uint32) (positions []uint32, end int64, last uint32, err error) {
+	g := p.seg
+	positions, end = g.positions, g.end
+	s.buf = s.buf[:0] // goes to end
+	put := func(b []byte) error {
+		_, err := g.file.WriteAt(b, end)
+		end += int64(len(b))
+		return err
+	}
+	for i, l := range p.logs {
+		positions = append(positions, uint32((end+int64(len(s.buf)))/align))
+		if len(l.Data) < s.o.LargeData {
+			s.buf, chain = appendRecord(s.buf, l, g.generation, chain, i)
+			continue
+		}
+		s.buf, chain = appendHeader(s.buf, l, g.generation, chain, i)
+		if err := put(s.buf); err != nil {
+			return nil, 0, 0, err
+		}
+		if err := put(l.Data); err != nil {
+			return nil, 0, 0, err
+		}
+		s.buf = appendEnd(s.buf[:0], l)
+	}
+	records := end + int64(len(s.buf))
+	s.buf = s.clearAhead(g, records, s.buf)
+	if err := put(s.buf); err != nil {
+		return nil, 0, 0, err
+	}
+	g.written = max(g.written, end)
+	return positions, records, chain, nil
+}
+
 // smallWrite is the largest write, in bytes, that clears space ahead of itself
 // when smallRow of them have followed each other, and clearBytes how much.
 const (
@@ -204,20 +232,19 @@ const (
 	clearBytes = 256 << 10
 )
 
-// clearAhead adds zeros to a small write that begins new space. A sync into space
+// clearAhead adds zeros to a small write, up to end, that begins new space. A sync into space
 // that has never been written commits the file system's journal as well, which
 // costs a small write half of its time again: so many small writes go by one
 // that clears the way for them. Large ones cost less than writing all twice, and
 // a small one among them would clear what they write again at once.
-func (s *Store) clearAhead(g *segment, b []byte) []byte {
-	if len(b) > smallWrite {
+func (s *Store) clearAhead(g *segment, end int64, b []byte) []byte {
+	if end-g.end > smallWrite {
 		s.small = 0
 		return b
 	}
 	if s.small < smallRow {
 		s.small++
 	}
-	end := g.end + int64(len(b))
 	if end <= g.written || s.small < smallRow {
 		return b
 	}

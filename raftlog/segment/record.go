@@ -154,22 +154,33 @@ func (h *recordHeader) fill(l *raft.Log, payload []byte) {
 // that follows batch others of the same write. It returns the checksum that the
 // next one chains to.
 func appendRecord(b []byte, l *raft.Log, generation uint64, chain uint32, batch int) ([]byte, uint32) {
+	b, sum := appendHeader(b, l, generation, chain, batch)
+	b = append(b, l.Data...)
+	return appendEnd(b, l), sum
+}
+
+// appendHeader encodes what of a record stands before its log's data, and
+// appendEnd what stands behind that.
+func appendHeader(b []byte, l *raft.Log, generation uint64, chain uint32, batch int) ([]byte, uint32) {
 	start := len(b)
-	payload := len(l.Data) + len(l.Extensions)
 	var header [recordSize]byte
 	b = append(b, header[:]...)
-	b = append(b, l.Data...)
-	b = append(b, l.Extensions...)
 	h := recordHeader{
 		chain: chain, generation: generation, index: l.Index, term: l.Term, kind: l.Type, batch: uint32(batch),
-		length: uint32(payload), extensions: uint32(len(l.Extensions)), payloadSum: checksum(b[start+recordSize:]),
+		length: uint32(len(l.Data) + len(l.Extensions)), extensions: uint32(len(l.Extensions)),
+		payloadSum: checksumMore(checksum(l.Data), l.Extensions),
 	}
 	if !l.AppendedAt.IsZero() {
 		h.appendedAt = l.AppendedAt.UnixNano()
 	}
 	h.put(b[start:])
+	return b, h.sum
+}
+
+func appendEnd(b []byte, l *raft.Log) []byte {
+	b = append(b, l.Extensions...)
 	var padding [align]byte
-	return append(b, padding[:recordBytes(payload)-int64(len(b)-start)]...), h.sum
+	return append(b, padding[:bytesOf(l)-int64(recordSize+len(l.Data)+len(l.Extensions))]...)
 }
 
 // plausible is a quick test of whether a header may begin here.

@@ -42,6 +42,10 @@ type Options struct {
 	Recycle    int // dropped segments that are kept to be written again; 2
 	IndexCache int // blocks of 4 KiB of segments' indexes in memory; 1024
 	OpenFiles  int // sealed segments with a file open; 64
+	// LargeData is the size of an entry's data, in bytes, from which on it is
+	// written from where it is: to copy it first would cost more than the calls of
+	// its own that this takes; 64 KiB.
+	LargeData int
 	// Logger is told of failures in the background, which Ready reports as well,
 	// and of what Open found damaged but could do without.
 	Logger *slog.Logger
@@ -60,6 +64,7 @@ func (o Options) withDefaults() Options {
 	set(&o.Recycle, 2)
 	set(&o.IndexCache, 1024)
 	set(&o.OpenFiles, 64)
+	set(&o.LargeData, 64<<10)
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = 64 << 20
 	}
