@@ -231,6 +231,18 @@ func (g *generic) awaitDefinitions() error {
 	})
 }
 
+// run runs the server once the definitions are known: its controllers look
+// whether they are when they start, and from then on only ten times a second.
+// What follows the definitions goes on until the server's last request is
+// answered.
+func (g *generic) run(ctx context.Context, server func(context.Context) error) error {
+	following, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g.server.Informers.StartWithContext(following)
+	cache.WaitFor(ctx, "", g.server.Informers.Apiextensions().V1().CustomResourceDefinitions().Informer().HasSyncedChecker())
+	return server(ctx) // which ends at once where ctx has ended
+}
+
 // boundRequests says which requests may last long, and ends those when the
 // server stops: the libraries wait for them otherwise. It counts all.
 func (s *Server) boundRequests(stopping context.Context, c *genericapiserver.RecommendedConfig, count *requests) {

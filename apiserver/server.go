@@ -177,7 +177,7 @@ func (s *Server) run(ctx context.Context) error {
 	go func() { served <- loopback.Serve(s.pipe) }()
 	ran := make(chan error, 1)
 	go func() {
-		err := prepared.RunWithContext(ctx)
+		err := g.run(ctx, prepared.RunWithContext)
 		stop(err)
 		ran <- err
 	}()

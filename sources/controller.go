@@ -154,16 +154,16 @@ func (c *Controller) Run(ctx context.Context) error {
 		<-ctx.Done()
 		c.queue.ShutDown()
 	})
-	var synced []cache.InformerSynced
+	var synced []cache.DoneChecker
 	for kind, informer := range c.informers {
 		registration, err := informer.AddEventHandler(c.handler(kind))
 		if err != nil {
 			return err
 		}
-		synced = append(synced, registration.HasSynced)
+		synced = append(synced, registration.HasSyncedChecker())
 		all.Go(func() { informer.RunWithContext(ctx) })
 	}
-	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
+	if !cache.WaitFor(ctx, "", synced...) {
 		return context.Cause(ctx)
 	}
 	for _, k := range c.owners() {

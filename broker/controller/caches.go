@@ -128,11 +128,11 @@ func (c *caches) start(ctx context.Context, all *sync.WaitGroup, controller *Con
 // wait returns when the handlers have been given all objects; false when ctx
 // ended before.
 func (c *caches) wait(ctx context.Context) bool {
-	var synced []cache.InformerSynced
+	var synced []cache.DoneChecker
 	for _, h := range c.handlers {
-		synced = append(synced, h.HasSynced)
+		synced = append(synced, h.HasSyncedChecker())
 	}
-	return cache.WaitForCacheSync(ctx.Done(), synced...)
+	return cache.WaitFor(ctx, "", synced...)
 }
 
 // get is the object of this name, nil where there is none.
