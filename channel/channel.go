@@ -166,6 +166,11 @@ type Channel interface {
 	// of comparing the two sets, and of writing what differs. What goes away is
 	// gone with its cursor and its dead letters, also when it comes back.
 	SetSubscriptions(ctx context.Context, version uint64, subs []Subscription) error
+	// ChangeSubscriptions does the same where the set at version from is applied:
+	// changed are in it now, as they are here, and gone are not. Its cost is that
+	// of what differs. ErrStale where the set applied is of another version: then
+	// the whole set has to be given.
+	ChangeSubscriptions(ctx context.Context, from, version uint64, changed []Subscription, gone []string) error
 }
 
 // Partition is one dense sequence of offsets. Reading never takes a lock that
@@ -175,7 +180,8 @@ type Partition interface {
 	Number() int
 	// Bounds are the floor (first readable offset) and the next offset to be given.
 	Bounds() (floor, next uint64)
-	// Version is the latest version given to SetSubscriptions that is applied here.
+	// Version is the latest version given to SetSubscriptions or
+	// ChangeSubscriptions that is applied here.
 	Version() uint64
 	// Read returns up to max events from offset on, fewer when they exceed
 	// maxBytes (but at least one), in order, none when offset is the end. Events
@@ -190,9 +196,13 @@ type Partition interface {
 	// ErrNotFound once the channel is dropped.
 	Wait(ctx context.Context, offset uint64, termsVersion uint64) error
 	// Terms are those not yet closed and fully delivered, by UID and From, and
-	// their version, which counts up with each change of the set. The slice is
-	// shared. A call costs nothing where nothing changed since the last one.
+	// their version, which counts up with each change of the set.
 	Terms() (terms []Term, version uint64)
+	// TermsSince are those of the subscriptions that have changed since a version
+	// of the terms, as Terms would tell them, and the ones that are gone. It says
+	// no where that is not known any more. A call costs nothing where nothing has
+	// changed.
+	TermsSince(since uint64) (changed []Term, gone []string, version uint64, ok bool)
 	// Scan is the committed position of the attached subscriptions, Cursors the
 	// committed cursors of the rest.
 	Scan() uint64

@@ -112,6 +112,7 @@ type raftChannel struct {
 	mu     sync.RWMutex
 	config Config
 	subs   map[string]*Subscription // the set now in force; values are immutable
+	recent recentChanges
 	// producers are the positions of those who append by AppendFrom.
 	producers producers
 }
@@ -156,8 +157,6 @@ type raftPartition struct {
 	// past are terms that are over, kept for as long as their offsets are.
 	past []*term
 
-	// listed is Terms' answer, made when asked for.
-	listed atomic.Pointer[termList]
 	// oldest caches the time of the event at the floor, for retention.
 	oldest oldest
 }
@@ -166,11 +165,6 @@ var (
 	_ Partition = (*raftPartition)(nil)
 	_ History   = (*raftPartition)(nil)
 )
-
-type termList struct {
-	terms   []Term
-	version uint64
-}
 
 // term is a stretch of a subscription's life in a partition; to is toEnd while
 // it is open. It is immutable: a change replaces it.

@@ -303,7 +303,8 @@ func (s *Shard) read(r *bufio.Reader) error {
 func (s *Shard) readChannel(d *decoder, version byte) {
 	ch := s.newChannel(d.uint32(), d.id(), d.config())
 	ch.version.Store(d.uvarint())
-	ch.changes.Store(d.uvarint())
+	ch.recent.before = d.uvarint() // what changed up to here is told as a whole
+	ch.changes.Store(ch.recent.before)
 	var subs []*Subscription
 	for n := d.count(); n > 0 && d.err == nil; n-- {
 		sub := d.subscription()

@@ -44,11 +44,52 @@ func (c *raftChannel) SetSubscriptions(ctx context.Context, version uint64, subs
 	}
 }
 
+// ChangeSubscriptions implements Channel.
+func (c *raftChannel) ChangeSubscriptions(ctx context.Context, from, version uint64, changed []Subscription, gone []string) error {
+	release, err := c.lockSubscriptions(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := c.changeOnce(ctx, from, version, changed, gone); err != nil {
+		return fmt.Errorf("change %d of the subscriptions of %v at version %d: %w", len(changed)+len(gone), c, version, err)
+	}
+	return nil
+}
+
+func (c *raftChannel) changeOnce(ctx context.Context, from, version uint64, changed []Subscription, gone []string) error {
+	now := make(map[string]*Subscription, len(changed)+len(gone))
+	known := func(uid string) {
+		if sub := c.subs[uid]; sub != nil {
+			now[uid] = sub
+		}
+	}
+	c.mu.RLock()
+	prevVersion, prevChanges := c.version.Load(), c.changes.Load()
+	for i := range changed {
+		known(changed[i].UID)
+	}
+	for _, uid := range gone {
+		known(uid)
+	}
+	c.mu.RUnlock()
+	if prevVersion != from {
+		return fmt.Errorf("version %d is applied, not %d: %w", prevVersion, from, ErrStale)
+	}
+	return c.apply(ctx, version, prevVersion, prevChanges, now, changed)
+}
+
 func (c *raftChannel) setOnce(ctx context.Context, version uint64, subs []Subscription) error {
 	c.mu.RLock()
 	prevVersion, prevChanges := c.version.Load(), c.changes.Load()
 	now := maps.Clone(c.subs) // apply must not wait for the comparison
 	c.mu.RUnlock()
+	return c.apply(ctx, version, prevVersion, prevChanges, now, subs)
+}
+
+// apply makes subs of what is there now, by as many commands as that takes; what
+// there is beside now stays as it is.
+func (c *raftChannel) apply(ctx context.Context, version, prevVersion, prevChanges uint64, now map[string]*Subscription, subs []Subscription) error {
 	if version < prevVersion {
 		return fmt.Errorf("version %d is applied: %w", prevVersion, ErrStale)
 	}

@@ -26,6 +26,7 @@ func (s *Shard) applyTerms(c *termsCommand) error {
 		changes++
 	}
 	for _, uid := range c.close {
+		ch.recent.add(changes, uid)
 		delete(ch.subs, uid)
 		for _, p := range parts {
 			p.closeHolder(uid)
@@ -34,6 +35,7 @@ func (s *Shard) applyTerms(c *termsCommand) error {
 	for i := range c.open {
 		o := &c.open[i]
 		sub := &o.sub
+		ch.recent.add(changes, sub.UID)
 		restart := o.restart || ch.subs[sub.UID] == nil
 		ch.subs[sub.UID] = sub
 		for _, p := range parts {
@@ -338,21 +340,75 @@ func (s *Shard) applyFloor(c *floorCommand) error {
 
 // Terms implements Partition.
 func (p *raftPartition) Terms() ([]Term, uint64) {
-	version := p.ch.changes.Load()
-	if l := p.listed.Load(); l != nil && l.version == version {
-		return l.terms, version
-	}
 	p.ch.mu.RLock()
-	l := &termList{terms: make([]Term, 0, len(p.subs)+len(p.closing)), version: p.ch.changes.Load()}
+	terms, version := make([]Term, 0, len(p.subs)+len(p.closing)), p.ch.changes.Load()
 	for _, h := range p.subs {
 		for _, t := range h.terms {
-			l.terms = append(l.terms, t.export())
+			terms = append(terms, t.export())
 		}
 	}
 	p.ch.mu.RUnlock() // before the sorting: apply may be waiting
-	slices.SortFunc(l.terms, compareTerms)
-	p.listed.Store(l)
-	return l.terms, l.version
+	slices.SortFunc(terms, compareTerms)
+	return terms, version
+}
+
+// TermsSince implements Partition.
+func (p *raftPartition) TermsSince(since uint64) (changed []Term, gone []string, version uint64, ok bool) {
+	if version = p.ch.changes.Load(); version == since {
+		return nil, nil, version, true
+	}
+	p.ch.mu.RLock()
+	defer p.ch.mu.RUnlock()
+	uids, ok := p.ch.recent.since(since)
+	for _, uid := range uids {
+		h := p.subs[uid]
+		if h == nil {
+			gone = append(gone, uid)
+			continue
+		}
+		for _, t := range h.terms {
+			changed = append(changed, t.export())
+		}
+	}
+	return changed, gone, p.ch.changes.Load(), ok
+}
+
+// maxRecent bounds how many changes of subscriptions a channel tells of one by
+// one. Who knows less than they reach back reads the whole set.
+const maxRecent = 4096
+
+// recentChanges are the latest changes of a channel's subscriptions.
+type recentChanges struct {
+	// before: the changes up to this one are not all known.
+	before uint64
+	list   []recentChange // oldest first
+}
+
+type recentChange struct {
+	change uint64
+	uid    string
+}
+
+func (r *recentChanges) add(change uint64, uid string) {
+	if len(r.list) >= maxRecent {
+		const half = maxRecent / 2
+		r.before = r.list[half-1].change
+		r.list = append(make([]recentChange, 0, maxRecent), r.list[half:]...)
+	}
+	r.list = append(r.list, recentChange{change, uid})
+}
+
+// since are the subscriptions of the changes after one, in order of their UIDs;
+// it says no where not all of them are known.
+func (r *recentChanges) since(change uint64) (uids []string, ok bool) {
+	if change < r.before {
+		return nil, false
+	}
+	for i := len(r.list) - 1; i >= 0 && r.list[i].change > change; i-- {
+		uids = append(uids, r.list[i].uid)
+	}
+	slices.Sort(uids)
+	return slices.Compact(uids), true
 }
 
 func compareTerms(a, b Term) int {

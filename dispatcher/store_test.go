@@ -22,22 +22,22 @@ type store struct {
 	t  testing.TB
 	id channel.ID
 
-	mu            sync.Mutex
-	changed       chan struct{} // closed at each change
-	floor         uint64
-	events        []channel.Stored
-	terms         []channel.Term
-	history       []channel.Term // all terms that ever were
-	termsVersion  uint64
-	listed        []channel.Term // what Terms returns at listedVersion
-	listedVersion uint64
-	version       uint64
-	scan          uint64
-	cursors       map[string]channel.Cursor
-	outcomes      []channel.Outcome
-	letters       []channel.DeadLetter
-	commits       []channel.Commit
-	reads         int
+	mu           sync.Mutex
+	changed      chan struct{} // closed at each change
+	floor        uint64
+	events       []channel.Stored
+	terms        []channel.Term
+	history      []channel.Term // all terms that ever were
+	termsVersion uint64
+	// touched are the subscriptions of each change of the set, by its version.
+	touched  map[uint64][]string
+	version  uint64
+	scan     uint64
+	cursors  map[string]channel.Cursor
+	outcomes []channel.Outcome
+	letters  []channel.DeadLetter
+	commits  []channel.Commit
+	reads    int
 
 	// Faults.
 	readErr   func(offset uint64) error
@@ -100,6 +100,7 @@ func (s *store) SetSubscriptions(_ context.Context, version uint64, subs []chann
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.termsVersion++
+	var changed []string
 	want := make(map[string]channel.Subscription)
 	for _, x := range subs {
 		want[x.UID] = x
@@ -109,6 +110,7 @@ func (s *store) SetSubscriptions(_ context.Context, version uint64, subs []chann
 		uid := t.Subscription.UID
 		if _, ok := want[uid]; !ok {
 			delete(s.cursors, uid)
+			changed = append(changed, uid)
 			return true
 		}
 		started[uid] = t.Started
@@ -136,6 +138,7 @@ func (s *store) SetSubscriptions(_ context.Context, version uint64, subs []chann
 		if !ok {
 			continue
 		}
+		changed = append(changed, w.UID)
 		t := channel.Term{Subscription: w, From: s.end(), To: forever}
 		if t.Started, ok = started[w.UID]; !ok {
 			t.Started = s.termsVersion
@@ -147,6 +150,10 @@ func (s *store) SetSubscriptions(_ context.Context, version uint64, subs []chann
 		s.terms = append(s.terms, t)
 		s.history = append(s.history, t)
 	}
+	if s.touched == nil {
+		s.touched = make(map[uint64][]string)
+	}
+	s.touched[s.termsVersion] = changed
 	s.version = version
 	s.collect()
 	s.notify()
@@ -231,18 +238,47 @@ func (s *store) Wait(ctx context.Context, offset, termsVersion uint64) error {
 	}
 }
 
+// ChangeSubscriptions is nobody's here.
+func (s *store) ChangeSubscriptions(context.Context, uint64, uint64, []channel.Subscription, []string) error {
+	return channel.ErrStale
+}
+
 func (s *store) Terms() ([]channel.Term, uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.listedVersion == s.termsVersion {
-		return s.listed, s.termsVersion
-	}
 	terms := slices.Clone(s.terms)
 	slices.SortStableFunc(terms, func(a, b channel.Term) int {
 		return cmp.Or(cmp.Compare(a.Subscription.UID, b.Subscription.UID), cmp.Compare(a.From, b.From))
 	})
-	s.listed, s.listedVersion = terms, s.termsVersion
 	return terms, s.termsVersion
+}
+
+// TermsSince tells of the last two changes only.
+func (s *store) TermsSince(since uint64) (changed []channel.Term, gone []string, version uint64, ok bool) {
+	terms, version := s.Terms()
+	if since+2 < version {
+		return nil, nil, version, false
+	}
+	s.mu.Lock()
+	uids := make(map[string]bool)
+	for v := since + 1; v <= version; v++ {
+		for _, uid := range s.touched[v] {
+			uids[uid] = true
+		}
+	}
+	s.mu.Unlock()
+	for _, t := range terms {
+		if _, is := uids[t.Subscription.UID]; is {
+			changed = append(changed, t)
+			uids[t.Subscription.UID] = false
+		}
+	}
+	for uid, is := range uids {
+		if is {
+			gone = append(gone, uid)
+		}
+	}
+	return changed, gone, version, true
 }
 
 func (s *store) Scan() uint64 {

@@ -68,9 +68,12 @@ func (r *runner) load() {
 
 // refresh takes up changes of the terms since the last time. scanMu is held.
 func (r *runner) refresh() {
-	terms, version := r.p.Terms()
+	terms, gone, version, ok := r.p.TermsSince(r.version)
 	if version == r.version {
 		return
+	}
+	if !ok {
+		terms, version = r.p.Terms()
 	}
 	r.version = version
 	r.round++
@@ -84,8 +87,15 @@ func (r *runner) refresh() {
 			return c, ok
 		})
 	}
-	for uid, s := range r.subs {
-		if s.round != r.round {
+	if !ok { // who is not listed is gone
+		for uid, s := range r.subs {
+			if s.round != r.round {
+				r.forget(uid, s)
+			}
+		}
+	}
+	for _, uid := range gone {
+		if s := r.subs[uid]; s != nil {
 			r.forget(uid, s)
 		}
 	}

@@ -137,6 +137,10 @@ func (c *fakeChannel) SetSubscriptions(_ context.Context, _ uint64, subs []chann
 	return nil
 }
 
+func (c *fakeChannel) ChangeSubscriptions(context.Context, uint64, uint64, []channel.Subscription, []string) error {
+	return channel.ErrStale // a source gives the whole set
+}
+
 // fakeDispatcher notes what it is told.
 type fakeDispatcher struct {
 	mu       sync.Mutex

@@ -19,8 +19,10 @@ type fakeLog struct {
 	mu       sync.Mutex
 	channels map[string]*fakeChannel
 	dropped  []string
-	sets     int // how often SetSubscriptions was called
+	sets     int // how often subscriptions were set or changed
 	given    int // how many subscriptions it was given in all
+	// takes is how long each subscription that is given takes.
+	takes time.Duration
 	// before is called before a set is taken; an error refuses it.
 	before func(version uint64, subs []channel.Subscription) error
 	// refuse is what Ensure answers.
@@ -128,11 +130,31 @@ func (c *fakeChannel) Partitions() []channel.Partition {
 }
 
 func (c *fakeChannel) SetSubscriptions(_ context.Context, version uint64, subs []channel.Subscription) error {
+	return c.take(version, len(subs), subs, func(now uint64) bool { return version >= now })
+}
+
+func (c *fakeChannel) ChangeSubscriptions(_ context.Context, from, version uint64, changed []channel.Subscription, gone []string) error {
+	c.log.mu.Lock()
+	subs := slices.DeleteFunc(slices.Clone(c.subs), func(s channel.Subscription) bool {
+		return slices.Contains(gone, s.UID) || slices.ContainsFunc(changed, func(x channel.Subscription) bool { return x.UID == s.UID })
+	})
+	c.log.mu.Unlock()
+	subs = append(subs, changed...)
+	slices.SortFunc(subs, func(a, b channel.Subscription) int { return strings.Compare(a.UID, b.UID) })
+	return c.take(version, len(changed), subs, func(now uint64) bool { return from == now })
+}
+
+// take makes subs the set, of which some were given, where the version before
+// fits.
+func (c *fakeChannel) take(version uint64, given int, subs []channel.Subscription, fits func(now uint64) bool) error {
 	c.log.mu.Lock()
 	c.log.sets++
-	c.log.given += len(subs)
-	before := c.log.before
+	c.log.given += given
+	before, takes := c.log.before, time.Duration(given)*c.log.takes
 	c.log.mu.Unlock()
+	if takes > 0 {
+		time.Sleep(takes)
+	}
 	if before != nil {
 		if err := before(version, subs); err != nil {
 			return err
@@ -140,8 +162,8 @@ func (c *fakeChannel) SetSubscriptions(_ context.Context, version uint64, subs [
 	}
 	c.log.mu.Lock()
 	defer c.log.mu.Unlock()
-	if version < c.version.Load() {
-		return fmt.Errorf("version %d is applied: %w", c.version.Load(), channel.ErrStale)
+	if now := c.version.Load(); !fits(now) {
+		return fmt.Errorf("version %d is applied: %w", now, channel.ErrStale)
 	}
 	c.subs = subs
 	c.version.Store(version)

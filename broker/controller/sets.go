@@ -3,6 +3,7 @@ package controller
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,6 +33,10 @@ type sets struct {
 type set struct {
 	kind    string // of its members
 	entries map[key]*entry
+	// told: all that ch has not been given since applied is in changed, members
+	// by their UID, nil for one that is gone. Otherwise it has to be given all.
+	told    bool
+	changed map[string]*entry
 	ch      channel.Channel // nil while there is no log
 	since   time.Time       // when ch came
 	// applied is the version up to which ch has the set; given says that it
@@ -66,6 +71,13 @@ func (s *sets) set(of key) *set {
 	return s.of[of]
 }
 
+// note keeps a change of a member until the log is told of it.
+func (g *set) note(uid string, e *entry) {
+	if g.told {
+		g.changed[uid] = e
+	}
+}
+
 // tidy forgets a set that nobody needs.
 func (s *sets) tidy(of key) {
 	if g := s.of[of]; g != nil && g.ch == nil && len(g.entries) == 0 {
@@ -82,7 +94,9 @@ func (s *sets) see(k key, version uint64, m *member) (changed []key) {
 	old := s.members[k]
 	if old != nil && (m == nil || old.m.of != m.of || old.m.sub.UID != m.sub.UID) {
 		delete(s.members, k)
-		delete(s.set(old.m.of).entries, k)
+		g := s.set(old.m.of)
+		delete(g.entries, k)
+		g.note(old.m.sub.UID, nil)
 		changed = append(changed, old.m.of)
 		s.tidy(old.m.of)
 		old = nil
@@ -96,7 +110,9 @@ func (s *sets) see(k key, version uint64, m *member) (changed []key) {
 	}
 	e := &entry{k: k, m: *m, version: version, since: time.Now()}
 	s.members[k] = e
-	s.set(m.of).entries[k] = e
+	g := s.set(m.of)
+	g.entries[k] = e
+	g.note(m.sub.UID, e)
 	if !slices.Contains(changed, m.of) {
 		changed = append(changed, m.of)
 	}
@@ -135,6 +151,7 @@ func (s *sets) attach(of key, ch channel.Channel) (before string, fresh bool) {
 	fresh = ch != nil && (g.ch == nil || before != "")
 	if before != "" || fresh {
 		g.applied, g.given, g.err, g.since = 0, false, nil, time.Now()
+		g.told, g.changed = false, nil
 	}
 	g.ch = ch
 	s.tidy(of)
@@ -212,40 +229,74 @@ func (s *sets) subscribers(of key, most int) []duckv1.SubscriberStatus {
 	return all
 }
 
-// snapshot is a set to be given to its log.
-func (s *sets) snapshot(of key) (ch channel.Channel, version uint64, subs []channel.Subscription) {
+// gift is what is to be given to a log: a whole set, or what has changed of it.
+type gift struct {
+	ch            channel.Channel
+	whole         bool
+	from, version uint64 // from: what has changed since
+	subs          []channel.Subscription
+	gone          []string
+	members       []key // of what has changed
+}
+
+// gift makes what the log of a set is to be given; ch is nil where there is no
+// log, or nothing may be given yet. From here on what changes is noted.
+func (s *sets) gift(of key) (out gift) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.of[of]
 	if !s.opened || g == nil || g.ch == nil {
-		return nil, 0, nil
+		return out
 	}
-	subs = make([]channel.Subscription, 0, len(g.entries))
-	for _, e := range g.entries {
-		subs = append(subs, e.m.sub)
+	out = gift{ch: g.ch, whole: !g.told, from: g.applied, version: s.versions[g.kind]}
+	if out.whole {
+		out.subs = make([]channel.Subscription, 0, len(g.entries))
+		for _, e := range g.entries {
+			out.subs = append(out.subs, e.m.sub)
+		}
 	}
-	slices.SortFunc(subs, func(a, b channel.Subscription) int { return strings.Compare(a.UID, b.UID) })
-	return g.ch, s.versions[g.kind], subs
+	for uid, e := range g.changed {
+		if e == nil {
+			out.gone = append(out.gone, uid)
+			continue
+		}
+		out.subs = append(out.subs, e.m.sub)
+		out.members = append(out.members, e.k)
+	}
+	g.told, g.changed = true, map[string]*entry{}
+	slices.SortFunc(out.subs, func(a, b channel.Subscription) int { return strings.Compare(a.UID, b.UID) })
+	slices.Sort(out.gone)
+	return out
 }
 
-// done notes the end of an attempt to give a set to its log, and gives the
-// members that were waiting for it.
-func (s *sets) done(of key, ch channel.Channel, version uint64, took time.Duration, err error) []key {
+// done notes the end of an attempt to give a log what it is to know, and gives
+// the members that were waiting for it.
+func (s *sets) done(of key, what *gift, took time.Duration, err error) []key {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.of[of]
-	if g == nil || g.ch == nil || g.ch.ID().UID != ch.ID().UID {
+	if g == nil || g.ch == nil || g.ch.ID().UID != what.ch.ID().UID {
 		return nil
 	}
-	g.took = took
+	if g.took = took; what.whole {
+		g.took = wholeShare * took
+	}
 	if err != nil {
 		g.err = err
+		g.told, g.changed = false, nil
 		return s.waiting(g, ^uint64(0))
 	}
-	all := s.waiting(g, version)
-	g.err, g.applied, g.given = nil, version, true
+	all := what.members
+	if what.whole {
+		all = s.waiting(g, what.version)
+	}
+	g.err, g.applied, g.given = nil, what.version, true
 	return all
 }
+
+// wholeShare is how many times as long as giving a whole set took is waited for
+// further changes: to compare it takes processor time, whatever has changed.
+const wholeShare = 8
 
 // waiting are the members that the log does not have yet, up to a version.
 func (s *sets) waiting(g *set, version uint64) []key {
@@ -258,8 +309,8 @@ func (s *sets) waiting(g *set, version uint64) []key {
 	return all
 }
 
-// delay is how long a set waits for further changes: so long that comparing it
-// takes a small part of the time, whatever its size.
+// delay is how long a set waits for further changes: so long that giving it
+// takes only a part of the time, whatever its size.
 func (s *sets) delay(of key, least, most time.Duration) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -267,7 +318,7 @@ func (s *sets) delay(of key, least, most time.Duration) time.Duration {
 	if g == nil {
 		return least
 	}
-	return min(max(least, 8*g.took), most)
+	return min(max(least, g.took), most)
 }
 
 // scheduleFlush has a set given to its log soon.
@@ -275,23 +326,36 @@ func (c *Controller) scheduleFlush(of key) {
 	c.flushes.AddAfter(of, c.sets.delay(of, c.o.Debounce, c.o.MaxDebounce))
 }
 
-// flush gives a set to its log.
+// flush gives a set to its log, or what has changed of it. Where the log is not
+// at the version that the change is from, it is given all.
 func (c *Controller) flush(ctx context.Context, of key) error {
-	ch, version, subs := c.sets.snapshot(of)
-	if ch == nil {
-		return nil // it is given when there is a log
+	for {
+		what := c.sets.gift(of)
+		if what.ch == nil {
+			return nil // it is given when there is a log
+		}
+		began := time.Now()
+		err := what.give(ctx)
+		waiting := c.sets.done(of, &what, time.Since(began), err)
+		if !what.whole && errors.Is(err, channel.ErrStale) {
+			continue
+		}
+		for _, k := range waiting {
+			c.queue.Add(k)
+		}
+		if of.kind != kindBroker {
+			c.queue.Add(of) // its status lists them
+		}
+		if err != nil {
+			return fmt.Errorf("tell the log of %v of %d subscriptions: %w", of, len(what.subs)+len(what.gone), err)
+		}
+		return nil
 	}
-	began := time.Now()
-	err := ch.SetSubscriptions(ctx, version, subs)
-	waiting := c.sets.done(of, ch, version, time.Since(began), err)
-	for _, k := range waiting {
-		c.queue.Add(k)
+}
+
+func (w *gift) give(ctx context.Context) error {
+	if w.whole {
+		return w.ch.SetSubscriptions(ctx, w.version, w.subs)
 	}
-	if of.kind != kindBroker {
-		c.queue.Add(of) // its status lists them
-	}
-	if err != nil {
-		return fmt.Errorf("tell the log of %v its %d subscriptions: %w", of, len(subs), err)
-	}
-	return nil
+	return w.ch.ChangeSubscriptions(ctx, w.from, w.version, w.subs, w.gone)
 }
