@@ -32,9 +32,13 @@ type batch struct {
 
 // coalescer packs the commands of many callers into one raft entry: while one
 // entry is on its way to disk, what arrives is packed into the next. One entry
-// is in flight; there is no added wait when idle.
+// is in flight; there is no added wait when idle: then whoever proposes hands its
+// entry over itself, where nothing can hold it up in that.
 type coalescer struct {
-	commit     commitFunc
+	commit commitFunc
+	// direct, unless nil, says whether commit would take so many bytes now without
+	// waiting for anything but a turn. It is called with mu held.
+	direct     func(bytes int) bool
 	room       func(context.Context, Class) error
 	now        func() time.Time
 	maxEntry   int
@@ -47,14 +51,16 @@ type coalescer struct {
 	pending  int64    // bytes in queue and in flight
 	lastTime int64    // log time; never goes back
 	recent   int      // bytes of the last batch: the next one is likely to be as large
+	busy     bool     // an entry is in flight
+	crowded  bool     // the last one held several commands
 	closed   bool
 
-	kick    chan struct{}
+	kick    chan struct{} // wakes run: there is something to cut, or to end
 	stopped chan struct{}
 }
 
-// commitFunc makes one entry durable and applies it. It calls finish once, from
-// whatever goroutine knows the outcome first, and returns after that.
+// commitFunc makes one entry durable and applies it. It has finish called once,
+// by whatever goroutine knows the outcome first, before or after it returns.
 type commitFunc func(data []byte, finish func(results []any, err error))
 
 func newCoalescer(maxEntry int, maxPending int64, now func() time.Time, room func(context.Context, Class) error, commit commitFunc) *coalescer {
@@ -70,9 +76,12 @@ func (c *coalescer) propose(ctx context.Context, class Class, cmd []byte) (any, 
 	if err := c.room(ctx, class); err != nil {
 		return nil, err
 	}
-	b, i, err := c.add(class, cmd)
+	b, i, mine, err := c.add(class, cmd)
 	if err != nil {
 		return nil, err
+	}
+	if mine {
+		c.handOver(b)
 	}
 	select {
 	case <-b.done:
@@ -85,7 +94,9 @@ func (c *coalescer) propose(ctx context.Context, class Class, cmd []byte) (any, 
 	return b.results[i], nil
 }
 
-func (c *coalescer) add(class Class, cmd []byte) (*batch, int, error) {
+// add packs a command into a batch. mine says that it is the caller's to hand
+// that over.
+func (c *coalescer) add(class Class, cmd []byte) (b *batch, i int, mine bool, err error) {
 	size := int64(len(cmd) + binary.MaxVarintLen32)
 	bound := c.maxPending
 	if class == Control {
@@ -94,13 +105,12 @@ func (c *coalescer) add(class Class, cmd []byte) (*batch, int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, 0, ErrClosed
+		return nil, 0, false, ErrClosed
 	}
 	if c.pending > 0 && c.pending+size > bound {
-		return nil, 0, ErrOverloaded
+		return nil, 0, false, ErrOverloaded
 	}
 	c.pending += size
-	var b *batch
 	if n := len(c.queue); n > 0 && len(c.queue[n-1].buf)+int(size) <= c.maxEntry {
 		b = c.queue[n-1]
 	} else {
@@ -113,34 +123,62 @@ func (c *coalescer) add(class Class, cmd []byte) (*batch, int, error) {
 	b.buf = append(b.buf, cmd...)
 	b.n++
 	b.size += size
+	switch {
+	case c.busy:
+	case !c.crowded && len(c.queue) == 1 && c.direct != nil && c.direct(len(b.buf)):
+		mine = c.cut() == b
+	default:
+		c.wake()
+	}
+	return b, b.n - 1, mine, nil
+}
+
+func (c *coalescer) wake() {
 	select {
 	case c.kick <- struct{}{}:
 	default:
 	}
-	return b, b.n - 1, nil
 }
 
-// run commits batches one after another until ctx ends, then fails the rest.
+// run has batches committed, those that nobody hands over, one after another
+// until ctx ends; then it fails those that are waiting, and returns once none is
+// in flight.
 func (c *coalescer) run(ctx context.Context) {
 	defer close(c.stopped)
-	crowded := false
 	for {
 		if ctx.Err() != nil {
 			c.shut()
 			return
 		}
-		b := c.cut(crowded)
-		if b == nil {
-			select {
-			case <-c.kick:
-				continue
-			case <-ctx.Done():
-				continue
-			}
+		if b := c.next(); b != nil {
+			c.handOver(b)
+			continue
 		}
-		c.commit(b.buf, func(results []any, err error) { c.finish(b, results, err) })
-		crowded = b.n > 1
+		select {
+		case <-c.kick:
+		case <-ctx.Done():
+		}
 	}
+}
+
+// next cuts a batch, if none is in flight. When the last one held several
+// commands, their callers are likely about to send again: letting them run first
+// makes this one larger.
+func (c *coalescer) next() *batch {
+	c.mu.Lock()
+	crowded := c.crowded && !c.busy
+	c.mu.Unlock()
+	if crowded {
+		runtime.Gosched()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cut()
+}
+
+// handOver has a batch committed.
+func (c *coalescer) handOver(b *batch) {
+	c.commit(b.buf, func(results []any, err error) { c.finish(b, results, err) })
 }
 
 // finish answers those whose commands are in a batch.
@@ -154,25 +192,24 @@ func (c *coalescer) finish(b *batch, results []any, err error) {
 	}
 	c.mu.Lock()
 	c.pending -= b.size
+	c.busy, c.crowded = false, b.n > 1
+	more := len(c.queue) > 0 || c.closed
 	c.mu.Unlock()
 	close(b.done)
+	if more {
+		c.wake()
+	}
 }
 
-// cut takes the oldest batch and stamps it. When the last batch held several
-// commands, their callers are likely about to send again: letting them run
-// first makes this batch larger.
-func (c *coalescer) cut(crowded bool) *batch {
-	if crowded {
-		runtime.Gosched()
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.queue) == 0 {
+// cut takes the oldest batch and stamps it, if none is in flight; mu is held.
+func (c *coalescer) cut() *batch {
+	if c.busy || len(c.queue) == 0 {
 		return nil
 	}
 	b := c.queue[0]
 	c.queue[0] = nil
 	c.queue = c.queue[1:]
+	c.busy = true
 	c.recent = min(len(b.buf), c.maxEntry)
 	if cap(b.buf) > 2*max(len(b.buf), 4<<10) {
 		b.buf = slices.Clone(b.buf) // who keeps it in memory counts its bytes, not its room
@@ -199,6 +236,15 @@ func (c *coalescer) shut() {
 		b.err = ErrClosed
 		close(b.done)
 	}
+	for c.inFlight() {
+		<-c.kick
+	}
+}
+
+func (c *coalescer) inFlight() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.busy
 }
 
 var errEntryFormat = errors.New("entry is not in a known format")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"sync"
 	"unsafe"
 
@@ -30,6 +31,8 @@ type committer struct {
 	// raft's own goroutine, which stores, uses it.
 	lastCommand uint64
 
+	// handing is held by who hands an entry to raft, until it is among the futures.
+	handing sync.Mutex
 	futures chan *flight // in the order they were handed to raft
 }
 
@@ -38,7 +41,6 @@ type flight struct {
 	data   []byte
 	future raft.ApplyFuture
 	finish func(results []any, err error)
-	done   chan struct{}
 }
 
 // futuresBound is how many answered entries raft may still be busy with.
@@ -48,24 +50,37 @@ func newCommitter(g *Group) *committer {
 	return &committer{g: g, lastCommand: math.MaxUint64, futures: make(chan *flight, futuresBound)}
 }
 
-// commit is the coalescer's: it hands one entry to raft, and waits until it is
-// answered.
+// direct is the coalescer's: whether commit would wait neither for room nor for
+// raft to come round to what is answered already.
+func (c *committer) direct(bytes int) bool {
+	return c.g.log.Room() >= int64(bytes)+raftMargin && len(c.futures) < cap(c.futures)
+}
+
+// commit is the coalescer's: it hands one entry to raft.
 func (c *committer) commit(data []byte, finish func([]any, error)) {
 	c.g.stall.begin()
-	defer c.g.stall.end()
 	if c.g.log.Room() < int64(len(data))+raftMargin {
 		if err := c.g.log.Reserve(); err != nil {
+			c.g.stall.end()
 			finish(nil, refusal(err))
 			return
 		}
 	}
-	f := &flight{data: data, finish: finish, done: make(chan struct{})}
+	f := &flight{data: data, finish: finish}
+	c.handing.Lock()
+	defer c.handing.Unlock()
 	c.mu.Lock()
 	c.current = f
 	c.mu.Unlock()
 	f.future = c.g.raft.Apply(data, 0)
 	c.futures <- f
-	<-f.done
+}
+
+// end says that nothing more is handed to raft.
+func (c *committer) end() {
+	c.handing.Lock() // whoever was answered early may not have come round to it
+	defer c.handing.Unlock()
+	close(c.futures)
 }
 
 // run gives raft's answers, where they are awaited still, and ends raft where
@@ -100,7 +115,7 @@ func (c *committer) run() {
 func (c *committer) await(f *flight) {
 	results, err := answerOf(f.future)
 	if c.take(f.data) != nil {
-		f.answer(results, err)
+		c.answer(f, results, err)
 	}
 }
 
@@ -117,9 +132,10 @@ func (c *committer) take(data []byte) *flight {
 	return f
 }
 
-func (f *flight) answer(results []any, err error) {
+// answer ends a flight; the next one may begin before it returns.
+func (c *committer) answer(f *flight, results []any, err error) {
+	c.g.stall.end()
 	f.finish(results, err)
-	close(f.done)
 }
 
 // stored is told of entries that have just been written and synced, by the
@@ -165,7 +181,13 @@ func (c *committer) applyEarly(l *raft.Log) {
 		return
 	}
 	if f := c.take(l.Data); f != nil {
-		f.answer(resultsOf(result))
+		results, err := resultsOf(result)
+		c.answer(f, results, err)
+		if len(results) == 1 {
+			// Nobody waits for what raft does next, which takes about as long as
+			// the way of an answer from here to its connection.
+			runtime.Gosched()
+		}
 	}
 }
 

@@ -61,7 +61,7 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 	g.wg.Go(func() { g.space.run(run) })
 	g.wg.Go(func() {
 		g.coalescer.run(run)
-		close(g.commits.futures) // nothing more is handed to raft
+		g.commits.end()
 	})
 	g.wg.Go(g.commits.run)
 	g.wg.Go(func() { g.snapshotByBytes(run) })
@@ -156,7 +156,7 @@ func (g *Group) newRaft(c *raft.Config, transport raft.Transport) (r *raft.Raft,
 			panic(p)
 		}
 	}()
-	log := &raftLog{logStore: g.log, sole: g.o.Transport == nil, running: &g.running, applied: &g.caught, position: &g.fsm.applied}
+	log := &raftLog{logStore: g.log, sole: g.o.Transport == nil, running: &g.running, applied: &g.caught, position: func() uint64 { return g.raft.AppliedIndex() }}
 	return raft.NewRaft(c, g.fsm, log, g.stable, g.snapshots, transport)
 }
 

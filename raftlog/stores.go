@@ -63,6 +63,7 @@ func (g *Group) openStores() error {
 	g.stall = newStallWatch(g.o.StallAfter, g.o.Logger.With("group", g.o.Name))
 	g.space = newSpace(fs, dir, g.o, store.Ready)
 	g.coalescer = newCoalescer(g.o.MaxEntryBytes, g.o.MaxPendingBytes, g.o.Clock.Now, g.space.check, g.commits.commit)
+	g.coalescer.direct = g.commits.direct
 	g.coalescer.entry = g.o.Hooks.Entry
 	g.fsm = &fsm{machine: g.o.Machine, store: store, observe: g.coalescer.observeTime, fatal: report}
 	return nil
@@ -213,13 +214,15 @@ type raftLog struct {
 	*logStore
 	sole             bool
 	running, applied *atomic.Bool // raft runs; it has applied what was committed
-	position         *atomic.Uint64
+	// position is how far raft has applied, which may be behind what the machine
+	// has: a snapshot holds what was applied early.
+	position func() uint64
 }
 
 // GetLog implements raft.LogStore.
 func (s *raftLog) GetLog(index uint64, l *raft.Log) error {
 	err := s.logStore.GetLog(index, l)
-	if err != nil && s.sole && s.running.Load() && !s.applied.Load() && index > s.position.Load() {
+	if err != nil && s.sole && s.running.Load() && !s.applied.Load() && index > s.position() {
 		s.fatal(fmt.Errorf("read entry %d to apply it: %w", index, err))
 		leaveRaft(s.running)
 	}
