@@ -14,9 +14,11 @@ import (
 // operations stays what is said of no other kind:
 //
 //   - parameters are told for PATCH only, where kubectl looks for those that the
-//     server knows; they stand in their place, as it follows no reference;
+//     server knows; these stand in their place, as it follows no reference;
 //   - answers are told for success only, once for all operations that give them;
-//   - what all kinds share is described in one sentence.
+//     those with lists are not described;
+//   - what all kinds share is described in one sentence;
+//   - what is alike in several places stands once.
 //
 // The document in the form of OpenAPI v2 stays complete. Doc is changed, but
 // not what it shares with others.
@@ -32,6 +34,7 @@ func lean(doc *spec3.OpenAPI) {
 	}
 	if doc.Components != nil {
 		c.Schemas = needed(doc.Components.Schemas, c)
+		share(c.Schemas)
 	}
 	doc.Components = c
 }
@@ -54,11 +57,16 @@ func leanPath(c *spec3.Components, p *spec3.Path) {
 		if op == nil {
 			continue
 		}
-		op.Tags = nil
+		op.Tags, op.Description = nil, "" // the name of the operation says as much
 		if op == p.Patch {
-			op.Parameters = shortened(op.Parameters)
+			op.Parameters = shortened(c, op.Parameters)
 		} else {
 			op.Parameters = nil
+		}
+		if op == p.Patch || op == p.Get {
+			op.Extensions = spec.Extensions{kindExtension: op.Extensions[kindExtension]}
+		} else {
+			op.Extensions = nil
 		}
 		leanBody(c, op, op == p.Delete)
 		leanAnswer(c, op)
@@ -89,7 +97,7 @@ func leanAnswer(c *spec3.Components, op *spec3.Operation) {
 	}
 	name := "OK"
 	if body := ok.Content["application/json"]; body != nil && body.Schema != nil {
-		if kind := referred(body.Schema); kind != "" && !strings.HasPrefix(kind, meta) {
+		if kind := referred(body.Schema); kind != "" && !strings.HasPrefix(kind, meta) && !strings.HasSuffix(kind, "List") {
 			name = kind
 		} else {
 			ok = &spec3.Response{ResponseProps: spec3.ResponseProps{Description: ok.Description}}
@@ -174,13 +182,26 @@ func needed(all map[string]*spec.Schema, c *spec3.Components) map[string]*spec.S
 	return out
 }
 
+// kindExtension tells whose operation it is: kubectl looks for it where a
+// resource is read and where it is patched.
+const kindExtension = "x-kubernetes-group-version-kind"
+
 // shortened are copies with short descriptions: other documents have the same.
-func shortened(all []*spec3.Parameter) []*spec3.Parameter {
+// Those that kubectl does not look for are referred to.
+func shortened(c *spec3.Components, all []*spec3.Parameter) []*spec3.Parameter {
 	out := make([]*spec3.Parameter, len(all))
 	for i, p := range all {
 		short := *p
 		short.Description = sentence(p.Description)
-		out[i] = &short
+		switch p.Name {
+		case "dryRun", "fieldValidation":
+			short.Description = ""
+			short.Schema = &spec.Schema{SchemaProps: spec.SchemaProps{Type: p.Schema.Type}}
+			out[i] = &short
+		default:
+			c.Parameters[p.Name] = &short
+			out[i] = &spec3.Parameter{Refable: reference("parameters", p.Name)}
+		}
 	}
 	return out
 }
@@ -194,6 +215,9 @@ func shortSchema(s *spec.Schema) *spec.Schema {
 	short.Description = sentence(s.Description)
 	short.Properties = maps.Clone(s.Properties)
 	for name, p := range short.Properties {
+		if referred(&p) == meta+"Time" { // which is a string, whatever it is called
+			p.AllOf, p.Type, p.Format = nil, spec.StringOrArray{"string"}, "date-time"
+		}
 		p.Description = sentence(p.Description)
 		short.Properties[name] = p
 	}

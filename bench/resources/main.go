@@ -100,8 +100,9 @@ func create(ctx context.Context, o options, s *server) error {
 	if err != nil {
 		return err
 	}
+	var answering time.Duration
 	if o.kubectl != "" {
-		err = s.createByKubectl(ctx, o.kubectl, o.triggers)
+		answering, err = s.createByKubectl(ctx, o.kubectl, o.triggers)
 	} else {
 		err = s.createByClients(ctx, o.triggers, o.parallel)
 	}
@@ -110,6 +111,9 @@ func create(ctx context.Context, o options, s *server) error {
 	}
 	took := time.Since(began)
 	fmt.Printf("created: %d in %s, %.0f a second\n", o.triggers, took.Round(time.Millisecond), float64(o.triggers)/took.Seconds())
+	if answering > 0 {
+		fmt.Printf("of that between the first answer and the last: %s, %.0f a second\n", answering.Round(time.Millisecond), float64(o.triggers-1)/answering.Seconds())
+	}
 	began = time.Now()
 	for ready := -1; ready < o.triggers; {
 		if err := wait(ctx, 200*time.Millisecond); err != nil { // looking costs too

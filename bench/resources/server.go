@@ -117,18 +117,33 @@ func (s *server) createByClients(ctx context.Context, n, parallel int) error {
 	return work.Wait()
 }
 
-func (s *server) createByKubectl(ctx context.Context, kubectl string, n int) error {
+// createByKubectl returns how long it took from the first answer to the last:
+// kubectl reads and checks all that it is given before it sends the first.
+func (s *server) createByKubectl(ctx context.Context, kubectl string, n int) (time.Duration, error) {
 	var all bytes.Buffer
 	for i := range n {
 		b, err := json.Marshal(trigger(i))
 		if err != nil {
-			return err
+			return 0, err
 		}
 		all.Write(append(b, '\n'))
 	}
 	cmd := exec.CommandContext(ctx, kubectl, "apply", "--kubeconfig", s.kubeconfig, "-f", "-")
-	cmd.Stdin, cmd.Stderr = &all, os.Stderr
-	return cmd.Run()
+	var answers lines
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = &all, &answers, os.Stderr
+	err := cmd.Run()
+	return answers.last.Sub(answers.first), err
+}
+
+// lines notes when the first and the last thing was written.
+type lines struct{ first, last time.Time }
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.last = time.Now()
+	if l.first.IsZero() {
+		l.first = l.last
+	}
+	return len(b), nil
 }
 
 // ready counts the Triggers that are Ready.
