@@ -3,6 +3,7 @@ package storage
 import (
 	"bytes"
 	"io"
+	"reflect"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -146,4 +147,25 @@ func Shared(obj runtime.Object) runtime.Object {
 // end of one watch is no failure for the others.
 func (w *watcher) shared(key string, value []byte, rev uint64, prev bool) (*sharedObject, error) {
 	return w.s.recent.get(slotID{rev, key, prev}, func() (runtime.Object, error) { return w.decoded(w.s.life, key, value, rev) })
+}
+
+// written gives what has just been stored back to its writer. Where there are
+// watches it is decoded once for it and for them, whoever comes first.
+func (s *Store) written(key string, data []byte, rev uint64, out runtime.Object) error {
+	s.mu.Lock()
+	watched := s.watchers > 0
+	s.mu.Unlock()
+	if !watched {
+		return s.decode(data, rev, out)
+	}
+	obj, err := s.recent.get(slotID{rev, key, false}, func() (runtime.Object, error) { return s.decoded(key, data, rev) })
+	if err != nil {
+		return err
+	}
+	from, to := reflect.ValueOf(obj.GetObject()), reflect.ValueOf(out)
+	if from.Type() != to.Type() || from.Kind() != reflect.Pointer || to.IsNil() {
+		return s.decode(data, rev, out)
+	}
+	to.Elem().Set(from.Elem())
+	return nil
 }

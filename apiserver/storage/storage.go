@@ -124,8 +124,8 @@ func setDefault[T comparable](v *T, d T) {
 // it is served then.
 func (s *Store) Close() { s.close() }
 
-// watching counts a watch until the function returned is called. The last one
-// takes along what they shared.
+// watching counts a watch that shares its objects until the function returned is
+// called. The last one takes along what they shared.
 func (s *Store) watching() (done func()) {
 	add := func(n int) {
 		s.mu.Lock()
@@ -266,6 +266,18 @@ func (s *Store) decode(data []byte, rev uint64, into runtime.Object) error {
 	return s.versioner.UpdateObject(into, rev)
 }
 
+// decoded is a new object of its bytes.
+func (s *Store) decoded(key string, data []byte, rev uint64) (runtime.Object, error) {
+	obj, err := runtime.Decode(s.c.Codec, data)
+	if err != nil {
+		return nil, s.decodeError(err, rev)
+	}
+	if err := s.versioner.UpdateObject(obj, rev); err != nil {
+		return nil, fmt.Errorf("set the resourceVersion of %s: %w", key, err)
+	}
+	return obj, nil
+}
+
 func (s *Store) decodeError(err error, rev uint64) error {
 	if s.c.TellDamage {
 		return asCorrupt(err, "the stored object cannot be decoded", rev)
@@ -325,7 +337,7 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 	if out == nil {
 		return nil
 	}
-	return s.decode(data, r.Rev, out)
+	return s.written(key, data, r.Rev, out)
 }
 
 // put stores an object's bytes if the key is at the expected revision. The

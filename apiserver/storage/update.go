@@ -191,7 +191,7 @@ func (s *Store) GuaranteedUpdate(ctx context.Context, key string, out runtime.Ob
 			return werr
 		}
 		if r.OK {
-			return s.decode(data, r.Rev, out)
+			return s.written(key, data, r.Rev, out)
 		}
 		st, err = c.state(ctx, r.Current)
 	}

@@ -96,7 +96,9 @@ func (w *watcher) plan(rev uint64) {
 func (w *watcher) run(err error) {
 	defer close(w.results)
 	defer w.cancel()
-	defer w.s.watching()()
+	if !w.opts.RecordTimestamps { // see either
+		defer w.s.watching()()
+	}
 	if w.sub != nil {
 		defer w.sub.Close()
 	}
@@ -218,14 +220,7 @@ func (w *watcher) decoded(ctx context.Context, key string, value []byte, rev uin
 	if err != nil {
 		return nil, err
 	}
-	obj, err := runtime.Decode(w.s.c.Codec, data)
-	if err != nil {
-		return nil, w.s.decodeError(err, rev)
-	}
-	if err := w.s.versioner.UpdateObject(obj, rev); err != nil {
-		return nil, fmt.Errorf("set the resourceVersion of %s: %w", key, err)
-	}
-	return obj, nil
+	return w.s.decoded(key, data, rev)
 }
 
 // object is decoded for this watch alone; it tells whether it is selected.

@@ -110,23 +110,22 @@ func create(ctx context.Context, o options, s *server) error {
 		return err
 	}
 	took := time.Since(began)
+	_, ownAfter, err := s.cpu()
+	if err != nil {
+		return err
+	}
 	fmt.Printf("created: %d in %s, %.0f a second\n", o.triggers, took.Round(time.Millisecond), float64(o.triggers)/took.Seconds())
 	if answering > 0 {
 		fmt.Printf("of that between the first answer and the last: %s, %.0f a second\n", answering.Round(time.Millisecond), float64(o.triggers-1)/answering.Seconds())
 	}
 	began = time.Now()
-	for ready := -1; ready < o.triggers; {
-		if err := wait(ctx, 200*time.Millisecond); err != nil { // looking costs too
-			return err
-		}
-		if ready, err = s.ready(ctx); err != nil {
-			return err
-		}
+	if err := s.awaitReady(ctx, o.triggers); err != nil {
+		return err
 	}
 	fmt.Printf("all are Ready %s later\n", time.Since(began).Round(time.Millisecond))
 	// The time of processors says more than the clock, on a machine that others
 	// use too.
-	cpuAfter, ownAfter, err := s.cpu()
+	cpuAfter, _, err := s.cpu()
 	if err != nil {
 		return err
 	}
@@ -137,7 +136,7 @@ func create(ctx context.Context, o options, s *server) error {
 	each := func(d time.Duration) time.Duration {
 		return (d / time.Duration(o.triggers)).Round(10 * time.Microsecond)
 	}
-	fmt.Printf("processor time for each Trigger, until all are Ready: server %s, client %s\n", each(cpuAfter-cpu), each(ownAfter-own))
+	fmt.Printf("processor time for each Trigger: server %s until all are Ready, client %s until all are created\n", each(cpuAfter-cpu), each(ownAfter-own))
 	fmt.Printf("writes for each Trigger: %.2f\n", float64(to-from)/float64(o.triggers))
 	return <-profiled
 }

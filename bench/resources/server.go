@@ -146,13 +146,36 @@ func (l *lines) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// ready counts the Triggers that are Ready.
-func (s *server) ready(ctx context.Context) (int, error) {
-	b, err := s.raw.Get().AbsPath("/apis/eventing.knative.dev/v1/namespaces/default/triggers").Param("resourceVersion", "0").DoRaw(ctx)
+// awaitReady waits until n Triggers are Ready. It looks at each as it is, and at
+// each change from then on: to list them all again and again would cost more
+// than what is measured.
+func (s *server) awaitReady(ctx context.Context, n int) error {
+	body, err := s.raw.Get().AbsPath("/apis/eventing.knative.dev/v1/namespaces/default/triggers").
+		Param("watch", "1").Param("resourceVersion", "0").Stream(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return bytes.Count(b, []byte(`"status":"True","type":"Ready"`)), nil
+	defer body.Close()
+	ready := map[string]bool{}
+	for d := json.NewDecoder(body); len(ready) < n; {
+		var event struct {
+			Object struct {
+				Metadata struct{ Name string }
+				Status   struct {
+					Conditions []struct{ Type, Status string }
+				}
+			}
+		}
+		if err := d.Decode(&event); err != nil {
+			return err
+		}
+		for _, c := range event.Object.Status.Conditions {
+			if c.Type == "Ready" && c.Status == "True" {
+				ready[event.Object.Metadata.Name] = true
+			}
+		}
+	}
+	return nil
 }
 
 // revision is the store's: each write takes one.

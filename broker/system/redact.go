@@ -17,21 +17,24 @@ const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 type pattern struct {
 	*regexp.Regexp
 	with string
+	// has are characters one of which is in each text in which it finds
+	// something: most texts have none of them.
+	has string
 }
 
 func patterns() []pattern {
 	compile := regexp.MustCompile
 	return []pattern{
 		// The user and password of a URL, wherever it stands.
-		{compile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^/?#\s"'<>]*@`), "${1}" + redacted + "@"},
+		{compile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^/?#\s"'<>]*@`), "${1}" + redacted + "@", "@"},
 		// What a URL's query calls a credential.
-		{compile(`(?i)([?&;](?:[a-z0-9._~-]*(?:token|password|passwd|secret|signature|credential|apikey|api_key|api-key|accesskey|access_key)|sig|key|code)=)[^&;#\s"'<>]+`), "${1}" + redacted},
+		{compile(`(?i)([?&;](?:[a-z0-9._~-]*(?:token|password|passwd|secret|signature|credential|apikey|api_key|api-key|accesskey|access_key)|sig|key|code)=)[^&;#\s"'<>]+`), "${1}" + redacted, "="},
 		// Authorization, as a header has it.
-		{compile(`(?i)\b(bearer|basic)(\s+)[a-z0-9._~+/=-]{8,}`), "${1}${2}" + redacted},
+		{compile(`(?i)\b(bearer|basic)(\s+)[a-z0-9._~+/=-]{8,}`), "${1}${2}" + redacted, " \t\n\f\r"},
 		// A JSON web token.
-		{compile(`\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`), redacted},
+		{compile(`\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`), redacted, "."},
 		// A private key.
-		{compile(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)`), redacted},
+		{compile(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)`), redacted, "-"},
 	}
 }
 
@@ -114,6 +117,9 @@ func (r redactor) text(s string) string {
 		}
 	}
 	for _, p := range r.patterns {
+		if !strings.ContainsAny(s, p.has) {
+			continue
+		}
 		s = p.ReplaceAllString(s, p.with)
 	}
 	return s

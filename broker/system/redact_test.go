@@ -133,3 +133,37 @@ func FuzzMake(f *testing.F) {
 		}
 	})
 }
+
+// TestTextsArePassedOver: a text is not looked through for a pattern only where
+// that finds nothing in it.
+func TestTextsArePassedOver(t *testing.T) {
+	for _, p := range patterns() {
+		found := ""
+		for _, text := range []string{
+			"amqp://user:" + word + "@host/x", "http://host/?a=b&token=" + word, "http://host/?sig=" + word, "Bearer " + word, "basic\t" + word, "BEARER\n" + word,
+			"eyJhbGciOiJIUzI1NiJ9.e30.sig", "-----BEGIN RSA PRIVATE KEY-----\n" + word,
+		} {
+			if !p.MatchString(text) {
+				continue
+			}
+			if found = text; !strings.ContainsAny(text, p.has) {
+				t.Errorf("%q is not looked through for %s", text, p.Regexp)
+			}
+			without := strings.NewReplacer(split(p.has)...).Replace(text)
+			if p.MatchString(without) {
+				t.Errorf("%s is found in %q, which has none of %q", p.Regexp, without, p.has)
+			}
+		}
+		if found == "" {
+			t.Errorf("nothing here has %s", p.Regexp)
+		}
+	}
+}
+
+// split gives what a Replacer needs to take characters out.
+func split(chars string) (out []string) {
+	for _, c := range chars {
+		out = append(out, string(c), "")
+	}
+	return out
+}
