@@ -117,30 +117,6 @@ func refuse(w http.ResponseWriter, status int, field, reason string) {
 	json.NewEncoder(w).Encode(Problem{Field: field, Reason: reason})
 }
 
-// Line is one line of a stream of events: an event with its place in the log,
-// events that are gone, or the error that ended the stream.
-type Line struct {
-	Partition int             `json:"partition"`
-	Offset    uint64          `json:"offset"`
-	Time      time.Time       `json:"time,omitzero"` // when it was accepted
-	Event     json.RawMessage `json:"event,omitempty"`
-	// Gap says that the events from Offset on, up to its end, cannot be shown.
-	Gap   *Gap   `json:"gap,omitempty"`
-	Error string `json:"error,omitempty"`
-}
-
-// Gap is a part of a partition that a stream had to leave out.
-type Gap struct {
-	To     uint64 `json:"to"` // the offset that the stream goes on at
-	Reason string `json:"reason"`
-}
-
-// Why events cannot be shown.
-const (
-	GapExpired = "expired" // retention passed them
-	GapDamaged = "damaged" // they lay in a damaged range that was passed by command
-)
-
 // Headers of a stream.
 const (
 	// LogHeader names the log. Whoever makes a broker of the same name anew makes
@@ -179,11 +155,15 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request, kind string) {
 	defer cancel(nil)
 	out := newLines(w)
 	if err := out.all(batches, q.limit); err != nil {
+		if errors.Is(err, errLimit) {
+			out.write()
+		}
 		return // the reader has gone, or has all it asked for: what lies behind is not its concern
 	}
 	if err := context.Cause(ctx); err != nil && r.Context().Err() == nil {
-		out.encode(Line{Error: err.Error()}) // the last there is to say: if it fails, the reader has gone
+		out.add(Line{Error: err.Error()}) // the last there is to say: if it fails, the reader has gone
 	}
+	out.write()
 }
 
 // batch is what one read of a partition found: events, or that there are none
@@ -220,17 +200,53 @@ func (h *handler) read(ctx context.Context, cancel context.CancelCauseFunc, star
 
 // lines writes a stream.
 type lines struct {
-	encoder *json.Encoder
-	rc      *http.ResponseController
+	w   http.ResponseWriter
+	rc  *http.ResponseController
+	buf []byte // lines that have not been written
 }
+
+// linesBytes is how much is gathered before it is written: a write, through TLS
+// and the frames of HTTP/2, costs as much as a line.
+const linesBytes = 32 << 10
 
 func newLines(w http.ResponseWriter) *lines {
-	l := &lines{encoder: json.NewEncoder(w), rc: http.NewResponseController(w)}
-	l.encoder.SetEscapeHTML(false) // an event's data is shown as it came
-	return l
+	return &lines{w: w, rc: http.NewResponseController(w)}
 }
 
-func (l *lines) encode(line Line) error { return l.encoder.Encode(line) }
+// add adds a line that is not an event's.
+func (l *lines) add(line Line) (err error) {
+	l.buf, err = AppendLine(l.buf, line)
+	return errors.Join(err, l.writeFull())
+}
+
+func (l *lines) event(partition int, s channel.Stored) error {
+	l.buf = appendEvent(l.buf, partition, s)
+	return l.writeFull()
+}
+
+func (l *lines) writeFull() error {
+	if len(l.buf) < linesBytes {
+		return nil
+	}
+	return l.write()
+}
+
+func (l *lines) write() error {
+	_, err := l.w.Write(l.buf)
+	l.buf = l.buf[:0]
+	if cap(l.buf) > 4*linesBytes {
+		l.buf = nil // a large event is no reason to hold as much from now on
+	}
+	return err
+}
+
+// flush sends what there is to the reader.
+func (l *lines) flush() error {
+	if err := l.write(); err != nil {
+		return err
+	}
+	return l.rc.Flush()
+}
 
 // errLimit ends a stream that has as many events as it may.
 var errLimit = errors.New("the limit is reached")
@@ -245,7 +261,7 @@ func (l *lines) all(batches <-chan batch, limit int) error {
 		select {
 		case b, ok = <-batches:
 		default:
-			if err := l.rc.Flush(); err != nil {
+			if err := l.flush(); err != nil {
 				return err
 			}
 			b, ok = <-batches
@@ -254,12 +270,12 @@ func (l *lines) all(batches <-chan batch, limit int) error {
 			return nil
 		}
 		if b.gap != nil {
-			if err := l.encode(Line{Partition: b.partition, Offset: b.from, Gap: b.gap}); err != nil {
+			if err := l.add(Line{Partition: b.partition, Offset: b.from, Gap: b.gap}); err != nil {
 				return err
 			}
 		}
 		for _, s := range b.events {
-			if err := l.encode(toLine(b.partition, s)); err != nil {
+			if err := l.event(b.partition, s); err != nil {
 				return err
 			}
 			if written++; written == limit {
@@ -267,8 +283,4 @@ func (l *lines) all(batches <-chan batch, limit int) error {
 			}
 		}
 	}
-}
-
-func toLine(partition int, s channel.Stored) Line {
-	return Line{Partition: partition, Offset: s.Offset, Time: time.UnixMicro(s.Time).UTC(), Event: s.Event.AppendJSON(nil)}
 }

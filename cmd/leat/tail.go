@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,7 +45,10 @@ func tailCommand() *cobra.Command {
 			}
 			q.Follow = !noFollow
 			q.Notice = noticePrinter(c.ErrOrStderr())
-			return cl.Tail(c.Context(), args[0], q, linePrinter(c.OutOrStdout(), output.value))
+			out := bufio.NewWriterSize(c.OutOrStdout(), 64<<10)
+			q.Waits = out.Flush
+			err = cl.Tail(c.Context(), args[0], q, linePrinter(out, newStyle(c.OutOrStdout()), output.value))
+			return errors.Join(err, out.Flush())
 		},
 	}
 	f := c.Flags()
@@ -79,11 +83,17 @@ func noticePrinter(w io.Writer) func(string) {
 var errNegativeLimit = errors.New("--limit must not be negative; 0 is no limit")
 
 // linePrinter prints events in one of the output formats.
-func linePrinter(w io.Writer, format string) func(operations.Line) error {
+func linePrinter(w io.Writer, s style, format string) func(operations.Line) error {
 	switch format {
 	case "json":
-		e := json.NewEncoder(w)
-		return func(l operations.Line) error { return e.Encode(l) }
+		var b []byte
+		return func(l operations.Line) (err error) {
+			if b, err = operations.AppendLine(b[:0], l); err != nil {
+				return err
+			}
+			_, err = w.Write(b)
+			return err
+		}
 	case "yaml":
 		return func(l operations.Line) error {
 			b, err := yaml.Marshal(l)
@@ -103,7 +113,7 @@ func linePrinter(w io.Writer, format string) func(operations.Line) error {
 			return err
 		}
 	}
-	return tablePrinter(w, format == "wide")
+	return tablePrinter(w, s, format == "wide")
 }
 
 type attributes struct {
@@ -120,10 +130,9 @@ const (
 	sourceWidth = 30
 )
 
-func tablePrinter(w io.Writer, wide bool) func(operations.Line) error {
+func tablePrinter(w io.Writer, s style, wide bool) func(operations.Line) error {
 	// One row at a time, so that a row is seen when it comes: widths are fixed.
 	const row = "%-12s  %8s  %-38s  %-30s  %s\n"
-	s := newStyle(w)
 	header := false
 	return func(l operations.Line) error {
 		if !header {

@@ -13,7 +13,7 @@ import (
 // tells them apart is seen.
 func TestRowsOfEventsStayInLine(t *testing.T) {
 	var out strings.Builder
-	print := tablePrinter(&out, false)
+	print := tablePrinter(&out, newStyle(&out), false)
 	for _, e := range []struct{ kind, source string }{
 		{"greeting", "/me"},
 		{"dev.knative.apiserver.resource.update", "https://127.0.0.1:8443"},

@@ -85,7 +85,7 @@ func (l *Listener) Run(ctx context.Context, tail func(ctx context.Context, each 
 	var out errgroup.Group
 	out.SetLimit(l.Concurrency)
 	err := tail(ctx, func(line operations.Line) error {
-		events, _, err := event.FromMessage(structured{}, line.Event, generous)
+		events, _, err := event.FromMessage(structured{}, bytes.Clone(line.Event), generous) // the next line takes its place
 		if err != nil {
 			return fmt.Errorf("the event at offset %d of partition %d: %w", line.Offset, line.Partition, err)
 		}

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +25,9 @@ type TailQuery struct {
 	// Notice is told, in a sentence, of a stream that broke off and goes on, and
 	// of events that are gone. Nil: nobody is.
 	Notice func(string)
+	// Waits is called before more is waited for: whoever gathers what it shows
+	// shows it now. Nil: nobody does. Its error ends the stream.
+	Waits func() error
 }
 
 // Waits between attempts to go on.
@@ -159,15 +161,18 @@ func (t *tail) stream(ctx context.Context) error {
 	if err := t.begin(h); err != nil {
 		return err
 	}
-	for d := json.NewDecoder(body); ; {
-		var line operations.Line
-		if err := d.Decode(&line); err != nil {
+	for r := newLineReader(body, t.q.Waits); ; {
+		line, err := r.next()
+		if err != nil {
 			whole := errors.Is(err, io.EOF)
 			if ctx.Err() != nil || whole && !t.q.Follow {
 				return nil
 			}
 			if whole {
 				err = errEnded
+			}
+			if errors.As(err, new(*eachError)) {
+				return err
 			}
 			return &brokenError{err}
 		}
