@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/leat-dev/leat/channel"
 )
@@ -146,4 +147,57 @@ func parseEvent(line []byte) (l Line, ok bool) {
 	var as [128]byte
 	written := appendPlace(as[:0], l.Partition, l.Offset, l.Time)
 	return l, bytes.Equal(written, line[:len(place)+len(eventKey)])
+}
+
+// Members are those of the line's event, each value as it stands there. Whoever
+// wants a few of them is given them at a small part of the cost of decoding.
+func (l Line) Members(yield func(name string, value []byte) bool) {
+	b := l.Event // it was found to be JSON when it was read
+	for i := bytes.IndexByte(b, '{') + 1; i > 0; {
+		begin := bytes.IndexByte(b[i:], '"')
+		if begin < 0 {
+			return // the object ends
+		}
+		i += begin
+		name := b[i : i+1+closing(b[i+1:])]
+		i += len(name)
+		i += bytes.IndexByte(b[i:], ':') + 1
+		n := valueLength(b[i:])
+		if !yield(Text(name), bytes.TrimSpace(b[i:i+n])) {
+			return
+		}
+		i += n
+	}
+}
+
+// valueLength is how far it is to the comma or the bracket that follows a value.
+func valueLength(b []byte) int {
+	depth := 0
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			i += closing(b[i+1:])
+		case '{', '[':
+			depth++
+		case ',', '}', ']':
+			if depth == 0 {
+				return i
+			}
+			if b[i] != ',' {
+				depth--
+			}
+		}
+	}
+	return len(b)
+}
+
+// Text is what a JSON string says; "" for any other value.
+func Text(value []byte) (s string) {
+	if len(value) >= 2 && value[0] == '"' && bytes.IndexByte(value, '\\') < 0 && utf8.Valid(value) {
+		return string(value[1 : len(value)-1])
+	}
+	if json.Unmarshal(value, &s) != nil {
+		return ""
+	}
+	return s
 }

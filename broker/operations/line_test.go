@@ -3,6 +3,7 @@ package operations
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,35 @@ func FuzzParseLine(f *testing.F) {
 		}
 		if got.Partition != want.Partition || got.Offset != want.Offset || !got.Time.Equal(want.Time) || !bytes.Equal(bytes.TrimSpace(got.Event), want.Event) {
 			t.Errorf("%q was read as %+v, not %+v", b, got, want)
+		}
+	})
+}
+
+// FuzzMembers: they are those that encoding/json finds.
+func FuzzMembers(f *testing.F) {
+	for _, s := range []string{
+		`{}`, ` { } `, `{"id":"x","data":{"a":[1,{"b":"}],\\\""}],"c":2},"n":1.5e3,"t":true,"z":null}`, `{ "i\u0064" : "\u00e4\"" , "data" : [ ] }`, `{"":"\\"}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var want map[string]json.RawMessage
+		if err := json.Unmarshal(b, &want); err != nil || want == nil {
+			return
+		}
+		got := map[string]json.RawMessage{}
+		for name, value := range (Line{Event: b}).Members {
+			got[name] = bytes.Clone(value)
+			var text string
+			if json.Unmarshal(value, &text) != nil {
+				text = ""
+			}
+			if Text(value) != text {
+				t.Errorf("%s says %q, not %q", value, Text(value), text)
+			}
+		}
+		if !maps.EqualFunc(got, want, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }) {
+			t.Errorf("%s has %s, not %s", b, got, want)
 		}
 	})
 }

@@ -105,21 +105,33 @@ func linePrinter(w io.Writer, s style, format string) func(operations.Line) erro
 		}
 	case "name":
 		return func(l operations.Line) error {
-			var a attributes
-			if err := json.Unmarshal(l.Event, &a); err != nil {
-				return err
-			}
-			_, err := fmt.Fprintln(w, a.ID)
+			_, err := io.WriteString(w, attributesOf(l).id+"\n")
 			return err
 		}
 	}
 	return tablePrinter(w, s, format == "wide")
 }
 
-type attributes struct {
-	ID, Type, Source, Subject string
-	Data                      json.RawMessage
-	DataBase64                string `json:"data_base64"`
+// attributes are those of an event that a row shows, and its data as it stands
+// in the event.
+type attributes struct{ id, kind, source, data string }
+
+func attributesOf(l operations.Line) (a attributes) {
+	for name, value := range l.Members {
+		switch name {
+		case "id":
+			a.id = operations.Text(value)
+		case "type":
+			a.kind = operations.Text(value)
+		case "source":
+			a.source = operations.Text(value)
+		case "data":
+			a.data = string(value)
+		case "data_base64":
+			a.data = operations.Text(value)
+		}
+	}
+	return a
 }
 
 // Widths of a row: what it shows of a payload, in bytes, and of a type and a
@@ -141,14 +153,8 @@ func tablePrinter(w io.Writer, s style, wide bool) func(operations.Line) error {
 				return err
 			}
 		}
-		var a attributes
-		if err := json.Unmarshal(l.Event, &a); err != nil {
-			return err
-		}
-		data := string(a.Data)
-		if data == "" {
-			data = a.DataBase64
-		}
+		a := attributesOf(l)
+		data := a.data
 		if !wide && len(data) > tableData {
 			data = strings.ToValidUTF8(data[:tableData], "") + "…"
 		}
@@ -156,7 +162,7 @@ func tablePrinter(w io.Writer, s style, wide bool) func(operations.Line) error {
 		if l.Partition > 0 {
 			offset = fmt.Sprintf("%d/%d", l.Partition, l.Offset)
 		}
-		_, err := fmt.Fprintf(w, s.faint("%-12s  %8s")+"  "+s.cyan("%-38s")+"  %-30s  %s\n", l.Time.Local().Format("15:04:05.000"), offset, shorten(a.Type, typeWidth), shorten(a.Source, sourceWidth), strings.ReplaceAll(data, "\n", " "))
+		_, err := fmt.Fprintf(w, s.faint("%-12s  %8s")+"  "+s.cyan("%-38s")+"  %-30s  %s\n", l.Time.Local().Format("15:04:05.000"), offset, shorten(a.kind, typeWidth), shorten(a.source, sourceWidth), strings.ReplaceAll(data, "\n", " "))
 		if err == nil && wide {
 			err = wideAttributes(w, l.Event)
 		}
@@ -167,6 +173,9 @@ func tablePrinter(w io.Writer, s style, wide bool) func(operations.Line) error {
 // shorten leaves out the middle of a text that is wider than its column: types
 // and sources differ at their ends. -o wide has the whole.
 func shorten(s string, width int) string {
+	if len(s) <= width {
+		return s
+	}
 	r := []rune(s)
 	if len(r) <= width {
 		return s
