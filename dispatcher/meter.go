@@ -14,13 +14,16 @@ const (
 // meter gives a rate. Its zero value is ready.
 type meter struct {
 	mu     sync.Mutex
-	counts [meterSlots + 1]uint64 // the slot that is filling is one more
-	slot   int64                  // number of the slot that is filling
+	counts *[meterSlots + 1]uint64 // the slot that is filling is one more; nil: nothing ever came
+	slot   int64                   // number of the slot that is filling
 }
 
 func (m *meter) add(now int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.counts == nil {
+		m.counts = new([meterSlots + 1]uint64)
+	}
 	m.turn(now)
 	m.counts[m.slot%int64(len(m.counts))]++
 }
@@ -38,6 +41,9 @@ func (m *meter) turn(now int64) {
 func (m *meter) perSecond(now int64) float64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.counts == nil {
+		return 0
+	}
 	m.turn(now)
 	var sum uint64
 	for _, n := range m.counts {

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -75,27 +76,31 @@ func (o object) String() string { return o.kind + " " + o.namespace + "/" + o.na
 // goroutines at once.
 type tracker struct {
 	mu sync.Mutex
-	of map[key]map[object]bool
+	of map[key][]object
 	by map[object]map[key]bool
 }
 
 func newTracker() *tracker {
-	return &tracker{of: map[key]map[object]bool{}, by: map[object]map[key]bool{}}
+	return &tracker{of: map[key][]object{}, by: map[object]map[key]bool{}}
 }
 
 // set makes refs the whole set of what k refers to.
 func (t *tracker) set(k key, refs map[object]bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for o := range t.of[k] {
-		if !refs[o] {
-			delete(t.by[o], k)
-			if len(t.by[o]) == 0 {
-				delete(t.by, o)
-			}
+	kept := slices.DeleteFunc(t.of[k], func(o object) bool {
+		if refs[o] {
+			return false
 		}
+		delete(t.by[o], k)
+		if len(t.by[o]) == 0 {
+			delete(t.by, o)
+		}
+		return true
+	})
+	if t.of[k] = kept; len(kept) == 0 {
+		delete(t.of, k)
 	}
-	delete(t.of, k)
 	for o := range refs {
 		t.note(k, o)
 	}
@@ -113,10 +118,9 @@ func (t *tracker) note(k key, o object) {
 		t.by[o] = map[key]bool{}
 	}
 	t.by[o][k] = true
-	if t.of[k] == nil {
-		t.of[k] = map[object]bool{}
+	if !slices.Contains(t.of[k], o) { // few each: a map would take ten times the memory
+		t.of[k] = append(t.of[k], o)
 	}
-	t.of[k][o] = true
 }
 
 // dependents are those that refer to an object.

@@ -37,7 +37,8 @@ type Options struct {
 
 // Client keeps connections. It is used from many goroutines at once.
 type Client struct {
-	o Options
+	o      Options
+	timers sync.Pool // of *time.Timer, stopped
 
 	mu    sync.Mutex
 	hosts map[string]*host
@@ -118,8 +119,16 @@ func (c *Client) take(address string) (*Conn, chan *Conn) {
 
 // wait waits for its turn.
 func (c *Client) wait(ctx context.Context, address string, turn chan *Conn, deadline time.Time) (conn *Conn, err error) {
-	t := time.NewTimer(time.Until(deadline))
-	defer t.Stop()
+	t, ok := c.timers.Get().(*time.Timer)
+	if ok {
+		t.Reset(time.Until(deadline))
+	} else {
+		t = time.NewTimer(time.Until(deadline))
+	}
+	defer func() {
+		t.Stop()
+		c.timers.Put(t)
+	}()
 	select {
 	case conn := <-turn:
 		return conn, nil
