@@ -100,10 +100,19 @@ func (g *Group) startRaft(ctx context.Context) error {
 			return fmt.Errorf("bootstrap: %w", err)
 		}
 	}
+	if sole {
+		g.fsm.end = g.log.LastIndex
+	}
 	var err error
 	if g.raft, err = g.newRaft(c, transport); err != nil {
 		return errors.Join(err, g.snapshots.failed, g.fsm.failed)
 	}
+	// Raft goes on with an older snapshot, and would give the places of what is
+	// lost to other entries, which the newer one would hide at the next start.
+	if g.fsm.ahead != nil {
+		return errors.Join(g.fsm.ahead, g.raft.Shutdown().Error())
+	}
+	g.fsm.end = nil
 	g.running.Store(true)
 	g.snapshots.started.Store(true)
 	// From here on raft asks for snapshots only to bring another member up.

@@ -30,6 +30,11 @@ type fsm struct {
 	applied  atomic.Uint64
 	lastTime int64
 	failed   error // why a restore at the start failed
+	// end is asked at the start for the log's last entry, where nobody else can
+	// have more than this node; nil afterwards, and in other cases. Of a snapshot
+	// that has more, ahead is told.
+	end   func() (uint64, error)
+	ahead error
 }
 
 var _ raft.BatchingFSM = (*fsm)(nil)
@@ -116,6 +121,10 @@ func (f *fsm) restore(r *bufio.Reader) error {
 	if err != nil {
 		return err
 	}
+	if err := f.reaches(h.applied); err != nil {
+		f.ahead = err
+		return err
+	}
 	if err := f.machine.Restore(r); err != nil {
 		return fmt.Errorf("at entry %d: %w", h.applied, err)
 	}
@@ -124,6 +133,30 @@ func (f *fsm) restore(r *bufio.Reader) error {
 	f.lastTime = h.time
 	f.observe(h.time)
 	return nil
+}
+
+// reaches refuses a snapshot of entries that the log has lost: they had been
+// synced before they were applied.
+func (f *fsm) reaches(applied uint64) error {
+	if f.end == nil {
+		return nil
+	}
+	last, err := f.end()
+	if err != nil || last >= applied {
+		return err
+	}
+	return f.lost(last, applied)
+}
+
+// lost names the place where entries are missing.
+func (f *fsm) lost(last, applied uint64) error {
+	e := &segment.DamagedError{First: last + 1, Last: applied, Reason: "the log ends here, but a snapshot has what came after it"}
+	for _, s := range f.store.Segments() {
+		if s.First <= last && last <= s.Last {
+			e.File, e.Offset = s.Path, s.Bytes
+		}
+	}
+	return e
 }
 
 type snapshot struct {

@@ -48,6 +48,9 @@ func PlanRepair(ctx context.Context, fsys vfs.FS, dir string, machine func() Mac
 		return p.withoutState(), nil
 	}
 	p.missingVotes()
+	if err := p.lostBehind(); err != nil {
+		return nil, err
+	}
 	for _, c := range p.checks {
 		for _, d := range c.Damages {
 			r, err := p.remedy(c, d)
@@ -158,6 +161,37 @@ func cutHint(path string, at int64) string {
 	return fmt.Sprintf("the server does not start without it: put the file back from a copy of the directory; or give up everything from there on: --cut %s:%d", path, at)
 }
 
+// lostBehind finds a snapshot of entries that the log, which ends before them
+// without damage, has lost.
+func (p *planner) lostBehind() error {
+	var end segment.FileCheck // the last segment with an entry
+	for _, c := range p.checks {
+		if c.Kind == "segment" && len(c.Damages) > 0 {
+			return nil // what is wrong is known
+		}
+		if c.Kind == "segment" && c.Last != 0 {
+			end = c
+		}
+	}
+	for _, c := range p.checks {
+		if c.Kind != "snapshot" || len(c.Damages) > 0 || end.Last == 0 {
+			continue
+		}
+		applied, err := snapshotReaches(p.fsys, c)
+		if err != nil {
+			return err
+		}
+		if applied > end.Last {
+			p.add(Remedy{
+				File: end.Path, Offset: end.Bytes, Hint: cutHint(end.Path, end.Bytes),
+				Reason: fmt.Sprintf("the log ends with entry %d, but %s has what came after it, up to entry %d", end.Last, filepath.Base(c.Path), applied),
+			})
+			return nil
+		}
+	}
+	return nil
+}
+
 // newestSnapshot is the entry of the newest one that reads back; 0: there is none.
 func (p *planner) newestSnapshot() (newest uint64) {
 	for _, c := range p.checks {
@@ -223,10 +257,15 @@ func CutAt(ctx context.Context, fsys vfs.FS, dir, file string, at int64) error {
 		}
 	}
 	for _, c := range p.checks {
-		if c.Kind == "snapshot" && len(c.Damages) == 0 && c.Last > last {
-			if _, err := segment.Aside(fsys, c.Path); err != nil {
-				return err
-			}
+		if c.Kind != "snapshot" || len(c.Damages) > 0 {
+			continue
+		}
+		applied, err := snapshotReaches(fsys, c)
+		if err == nil && applied > last {
+			_, err = segment.Aside(fsys, c.Path)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil

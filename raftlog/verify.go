@@ -103,6 +103,21 @@ func restoreBefore(fsys vfs.FS, c segment.FileCheck, machine Machine, before uin
 	return max(c.Last, h.applied) + 1, machine.Restore(r)
 }
 
+// snapshotReaches is the last entry that a snapshot has, which may be later than
+// the one it is named by.
+func snapshotReaches(fsys vfs.FS, c segment.FileCheck) (uint64, error) {
+	_, content, err := segment.OpenSnapshot(fsys, c.Path)
+	if err != nil {
+		return 0, err
+	}
+	defer content.Close() // it is read only
+	h, err := readSnapshotHeader(bufio.NewReader(content))
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", c.Path, err)
+	}
+	return max(c.Last, h.applied), nil
+}
+
 func (f *follower) follow(l *raft.Log) {
 	if l.Index < f.next || f.lost {
 		return
