@@ -348,6 +348,9 @@ func (g *Group) snapshotByBytes(ctx context.Context) {
 		case <-g.log.due:
 		}
 		written := g.log.written.Load()
+		if written < g.o.SnapshotBytes {
+			continue // it was due while the last one was being made
+		}
 		began := time.Now()
 		err := g.Snapshot()
 		if h := g.o.Hooks.Snapshot; h != nil {
