@@ -62,7 +62,7 @@ func TestCommandsOnPagesRun(t *testing.T) {
 	if err != nil || len(pages) == 0 {
 		t.Fatalf("no pages: %v", err)
 	}
-	pages = append(pages, "observability.md", "https.md", "api.md", "system-broker.md", "event-types.md", "operations.md")
+	pages = append(pages, "observability.md", "https.md", "api.md", "system-broker.md", "event-types.md", "operations.md", "sizing.md")
 	leat := binary(t)
 	for _, page := range pages {
 		t.Run(filepath.Base(page), func(t *testing.T) {
