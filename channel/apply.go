@@ -80,7 +80,11 @@ func (s *Shard) applyOne(e *raftlog.Entry, ordinal int, cmd []byte) (any, error)
 		if err != nil {
 			return nil, err
 		}
-		return nil, s.applyPass(&c)
+		if err := s.applyPass(&c); err != nil {
+			s.skipOutcomes(e, ordinal, c.partition, len(c.outcomes))
+			return nil, err
+		}
+		return nil, nil
 	case kindEnsure:
 		c, err := decodeEnsure(body)
 		if err != nil {

@@ -152,28 +152,69 @@ func (p *raftPartition) outcomesIn(row raftlog.Row) ([]Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []Outcome
-	for _, cmd := range e.Commands {
-		if len(cmd) == 0 {
-			continue
+	all := p.outcomesBut(e, nil)
+	if len(all) > int(row.Count) { // some have been refused
+		refused, err := p.skippedIn(e)
+		if err != nil {
+			return nil, err
 		}
-		switch cmd[0] {
-		case kindCommit:
-			if c, err := decodeCommit(cmd[1:]); err == nil && c.partition == p.key {
-				all = append(all, c.outcomes...)
-			}
-		case kindFloor:
-			if c, err := decodeFloor(cmd[1:]); err == nil && c.partition == p.key {
-				all = append(all, c.outcomes...)
-			}
-		case kindPass:
-			if c, err := decodePass(cmd[1:]); err == nil && c.partition == p.key {
-				all = append(all, c.outcomes...)
-			}
-		}
+		all = p.outcomesBut(e, refused)
 	}
 	if len(all) != int(row.Count) {
 		return nil, fmt.Errorf("entry %d has %d outcomes, the index says %d", row.Index, len(all), row.Count)
 	}
 	return all, nil
+}
+
+// outcomesBut are the outcomes of an entry's commands, but for some.
+func (p *raftPartition) outcomesBut(e *raftlog.Entry, refused map[int]bool) (all []Outcome) {
+	for i, cmd := range e.Commands {
+		if !refused[i] {
+			all = append(all, p.outcomesOf(cmd)...)
+		}
+	}
+	return all
+}
+
+// outcomesOf are a command's outcomes of the partition.
+func (p *raftPartition) outcomesOf(cmd []byte) []Outcome {
+	if len(cmd) == 0 {
+		return nil
+	}
+	switch cmd[0] {
+	case kindCommit:
+		if c, err := decodeCommit(cmd[1:]); err == nil && c.partition == p.key {
+			return c.outcomes
+		}
+	case kindFloor:
+		if c, err := decodeFloor(cmd[1:]); err == nil && c.partition == p.key {
+			return c.outcomes
+		}
+	case kindPass:
+		if c, err := decodePass(cmd[1:]); err == nil && c.partition == p.key {
+			return c.outcomes
+		}
+	}
+	return nil
+}
+
+// skippedIn are the places of an entry's commands that the index says were not
+// taken.
+func (p *raftPartition) skippedIn(e *raftlog.Entry) (map[int]bool, error) {
+	places := make(map[int]bool)
+	for at := e.Index << ordinalBits; ; {
+		row, ok, err := p.ch.shard.group.Find(p.key, rowSkipped, at)
+		if err != nil {
+			return nil, err
+		}
+		if !ok || row.Index != e.Index {
+			return places, nil
+		}
+		end := row.Base + uint64(row.Count)
+		for ; at < end; at++ {
+			if at >= row.Base {
+				places[int(at-e.Index<<ordinalBits)] = true
+			}
+		}
+	}
 }

@@ -130,6 +130,13 @@ func (s *Shard) applyPass(c *passCommand) error {
 	return nil
 }
 
+// skipOutcomes notes in the index that a command's outcomes are none.
+func (s *Shard) skipOutcomes(e *raftlog.Entry, ordinal int, partition uint32, n int) {
+	if n > 0 && s.parts[partition] != nil {
+		e.AddRow(partition, rowSkipped, e.Index<<ordinalBits|uint64(ordinal), 1, 0)
+	}
+}
+
 // withPassed is what has been passed, and a range more: sorted, disjoint, joined
 // where they touch, and without what lies below the floor.
 func (p *raftPartition) withPassed(r Range) []Range {

@@ -88,3 +88,37 @@ func TestPassedRangesAreJoinedAndBounded(t *testing.T) {
 		t.Error("a refused command changed something")
 	}
 }
+
+// TestOutcomesBesideARefusedPass: the outcomes of a command that was refused are
+// none, and those of its entry's other commands are read all the same.
+func TestOutcomesBesideARefusedPass(t *testing.T) {
+	w := newWorld(t)
+	ch := w.channel("a", 1)
+	w.set(ch, 1, sub("s"))
+	w.fill(ch, 3*maxPassed)
+	p := ch.Partitions()[0].(*raftPartition)
+	full := make([]Range, maxPassed)
+	for i := range full {
+		full[i] = Range{uint64(2 * i), uint64(2*i) + 1}
+	}
+	p.passed.Store(&full)
+	retried := func(offset uint64) []byte {
+		return encodeCommit(p.key, &Commit{Outcomes: []Outcome{{UID: "s", Kind: Retried, Offset: offset, Span: 1, Count: 1}}})
+	}
+	pass := func(from uint64) []byte {
+		c := passCommand{partition: p.key, passed: Range{from, from + 1}, outcomes: []Outcome{{UID: "s", Kind: Damaged, Offset: from, Span: 1, Count: 1}}}
+		return c.encode()
+	}
+	for _, from := range []uint64{2*maxPassed + 5, 1} { // one range more, and one that joins two
+		w.group.together(retried(1), pass(from), retried(2))
+	}
+	out, _, err := p.Outcomes(w.ctx, 0, 100)
+	w.ok(err)
+	var got []string
+	for _, o := range out {
+		got = append(got, fmt.Sprint(o.Kind, " ", o.Offset))
+	}
+	damaged := fmt.Sprint(Damaged, " 1")
+	one, two := fmt.Sprint(Retried, " 1"), fmt.Sprint(Retried, " 2")
+	w.equal("outcomes", got, []string{one, two, one, damaged, two})
+}
