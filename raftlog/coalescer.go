@@ -94,6 +94,10 @@ func (c *coalescer) propose(ctx context.Context, class Class, cmd []byte) (any, 
 	return b.results[i], nil
 }
 
+// leastRoom is what a batch has room for at least. Whoever keeps entries in
+// memory keeps the room too, so it is no more than a small command takes.
+const leastRoom = 1 << 10
+
 // add packs a command into a batch. mine says that it is the caller's to hand
 // that over.
 func (c *coalescer) add(class Class, cmd []byte) (b *batch, i int, mine bool, err error) {
@@ -115,7 +119,7 @@ func (c *coalescer) add(class Class, cmd []byte) (b *batch, i int, mine bool, er
 		b = c.queue[n-1]
 	} else {
 		b = &batch{done: make(chan struct{})}
-		b.buf = make([]byte, entryHeaderSize, entryHeaderSize+max(int(size), 4<<10, c.recent))
+		b.buf = make([]byte, entryHeaderSize, entryHeaderSize+max(int(size), leastRoom, c.recent))
 		b.buf[0] = entryVersion
 		c.queue = append(c.queue, b)
 	}
@@ -211,7 +215,7 @@ func (c *coalescer) cut() *batch {
 	c.queue = c.queue[1:]
 	c.busy = true
 	c.recent = min(len(b.buf), c.maxEntry)
-	if cap(b.buf) > 2*max(len(b.buf), 4<<10) {
+	if cap(b.buf) > 2*max(len(b.buf), leastRoom) {
 		b.buf = slices.Clone(b.buf) // who keeps it in memory counts its bytes, not its room
 	}
 	c.lastTime = max(c.lastTime, c.now().UnixMicro())

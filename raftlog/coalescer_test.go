@@ -268,7 +268,7 @@ func TestSmallEntryHoldsLittleMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := c.cut()
-		if n := cap(b.buf); n > 2*max(size, 4<<10)+64 {
+		if n := cap(b.buf); n > 2*max(size, 1<<10)+64 {
 			t.Errorf("%d bytes take %d", size, n)
 		}
 		c.finish(b, make([]any, b.n), nil)

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -92,12 +93,32 @@ func typed(kind string) cache.TransformFunc {
 		case kindEventType:
 			out = &v1beta3.EventType{}
 		}
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, out); err != nil {
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(read(u.Object), out); err != nil {
 			return nil, fmt.Errorf("read %s %s/%s: %w", kind, u.GetNamespace(), u.GetName(), err)
 		}
-		out.SetManagedFields(nil)
 		return out, nil
 	}
+}
+
+// read is an object without what nobody here reads: who manages its fields, and
+// kubectl's copy of all of it. What is given is shared, and stays as it is. A
+// status that is written leaves the stored metadata as they are.
+func read(object map[string]any) map[string]any {
+	metadata, ok := object["metadata"].(map[string]any)
+	if !ok {
+		return object
+	}
+	object, metadata = maps.Clone(object), maps.Clone(metadata)
+	object["metadata"] = metadata
+	delete(metadata, "managedFields")
+	if all, ok := metadata["annotations"].(map[string]any); ok {
+		all = maps.Clone(all)
+		delete(all, corev1.LastAppliedConfigAnnotation)
+		if metadata["annotations"] = all; len(all) == 0 {
+			delete(metadata, "annotations")
+		}
+	}
+	return object
 }
 
 // start runs the informers until ctx ends.
