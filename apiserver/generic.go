@@ -126,7 +126,7 @@ func (s *Server) serve(g *generic) error {
 		return err
 	}
 	if s.o.NotReady != nil {
-		if err := gs.AddReadyzChecks(healthz.NamedCheck("log", func(*http.Request) error { return s.o.NotReady() })); err != nil {
+		if err := gs.AddReadyzChecks(healthz.NamedCheck("disk", func(*http.Request) error { return s.o.NotReady() })); err != nil {
 			return err
 		}
 	}

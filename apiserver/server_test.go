@@ -419,7 +419,7 @@ func TestReadyzAsksTheServer(t *testing.T) {
 	}
 	s := start(t, o)
 	hangs.Store(true)
-	if code, body := insecure(t, s, "/readyz"); code != http.StatusInternalServerError || !strings.Contains(body, "[-]log failed") || strings.Contains(body, "secret") {
+	if code, body := insecure(t, s, "/readyz"); code != http.StatusInternalServerError || !strings.Contains(body, "[-]disk failed") || strings.Contains(body, "secret") {
 		t.Errorf("/readyz: %d %s", code, body)
 	}
 	for _, path := range []string{"/healthz", "/livez"} {
