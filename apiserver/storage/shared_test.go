@@ -52,7 +52,7 @@ func TestWrittenIsDecodedOnce(t *testing.T) {
 		t.Helper()
 		for _, w := range all {
 			got := Shared((<-w.ResultChan()).Object).(*example.Pod)
-			if got == want || got.ResourceVersion != want.ResourceVersion || got.Spec.NodeName != node {
+			if got == want || got.ResourceVersion != want.ResourceVersion || got.Spec.NodeName != node || len(got.Labels) != 1 {
 				t.Errorf("a watch has %v, the writer %v", got, want)
 			}
 		}
@@ -60,8 +60,10 @@ func TestWrittenIsDecodedOnce(t *testing.T) {
 			t.Errorf("it was decoded %d times", n)
 		}
 	}
-	made := mustCreate(t, s, pod("new"))
-	made.Spec.NodeName = "the writer's own"
+	labeled := pod("new")
+	labeled.Labels = map[string]string{"a": "b"}
+	made := mustCreate(t, s, labeled)
+	made.Spec.NodeName, made.Labels["c"] = "the writer's own", "d"
 	seen(made, "")
 
 	key, updated := "/pods/"+made.Namespace+"/"+made.Name, &example.Pod{}
@@ -78,6 +80,6 @@ func TestWrittenIsDecodedOnce(t *testing.T) {
 	if err := s.GuaranteedUpdate(t.Context(), key, updated, false, nil, change, before); err != nil {
 		t.Fatal(err)
 	}
-	updated.Spec.NodeName = "the writer's own"
+	updated.Spec.NodeName, updated.Labels["c"] = "the writer's own", "d"
 	seen(updated, "there")
 }
