@@ -99,6 +99,9 @@ func ModeOf(contentType string) (Mode, *FormatError) {
 
 // IsPassThrough says whether a header goes on to subscribers.
 func IsPassThrough(name string) bool {
+	if name == "" || name[0]|0x20 != 'x' && name[0]|0x20 != 'k' {
+		return false // most are none, and each header of each request is asked
+	}
 	return strings.EqualFold(name, "X-Request-Id") || hasPrefixFold(name, "Knative-") || hasPrefixFold(name, "X-B3-")
 }
 
