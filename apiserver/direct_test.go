@@ -150,6 +150,15 @@ func TestDirectStatusOfOthers(t *testing.T) {
 			t.Errorf("somebody still has %s", e.FieldsV1.Raw)
 		}
 	}
+	label := []byte(`{"metadata":{"labels":{"changed":"since"}}}`)
+	if _, err := s.triggers().Patch(t.Context(), u.GetName(), types.MergePatchType, label, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	late := u.DeepCopy()
+	late.Object["status"] = statuses()[0]
+	if _, err := c.UpdateStatus(t.Context(), late, metav1.UpdateOptions{}); !apierrors.IsConflict(err) {
+		t.Errorf("a stale status of what is the writer's alone: %v", err)
+	}
 	gone := u.DeepCopy()
 	gone.SetName("gone")
 	gone.Object["status"] = statuses()[2]
