@@ -3,12 +3,15 @@ package raftlog
 import (
 	"context"
 	"errors"
+	"io"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/leat-dev/leat/raftlog/segment"
 	"github.com/leat-dev/leat/raftlog/vfs/errorfs"
@@ -189,4 +192,82 @@ func TestFailedReadWhileApplying(t *testing.T) {
 	if failures < 10 {
 		t.Errorf("only %d starts failed: too little is tested", failures)
 	}
+}
+
+// held is a machine whose snapshots are written once they are let go.
+type held struct {
+	counter
+	let chan struct{}
+}
+
+type heldSnapshot struct {
+	Snapshot
+	let chan struct{}
+}
+
+func (h *held) Snapshot() (Snapshot, error) {
+	s, err := h.counter.Snapshot()
+	return heldSnapshot{s, h.let}, err
+}
+
+func (h heldSnapshot) Write(w io.Writer) error {
+	<-h.let
+	return h.Snapshot.Write(w)
+}
+
+// noAnswer is what raft gives for an entry that was on its way to the machine when
+// raft was told to end.
+type noAnswer struct{ raft.ApplyFuture }
+
+func (noAnswer) Error() error { select {} }
+
+// A group that cannot go on has ended raft already when it is closed: Close waits
+// for raft's goroutines, which use machine and files, all the same. Who has an
+// entry on its way is answered, also where raft does not answer any more.
+func TestCloseOfABrokenGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &held{let: make(chan struct{})}
+		g, err := tryOpen(memfs.New(0), func(o *Options) { o.Machine = m })
+		if err != nil {
+			t.Fatal(err)
+		}
+		propose(t, g, command(0))
+		snapshot := make(chan error, 1)
+		go func() { snapshot <- g.Snapshot() }()
+		synctest.Wait()
+		g.log.fatal(errDisk)
+		synctest.Wait()
+		if g.raft.State() != raft.Shutdown {
+			t.Fatal("raft goes on")
+		}
+		answer := make(chan error, 1)
+		f := &flight{data: []byte("x"), future: noAnswer{}, finish: func(_ []any, err error) { answer <- err }}
+		g.commits.mu.Lock()
+		g.commits.current = f
+		g.commits.mu.Unlock()
+		g.commits.futures <- f
+
+		closed := make(chan error, 2)
+		go func() {
+			err := g.Close(context.Background())
+			select {
+			case <-m.let:
+			default:
+				t.Error("closed while a snapshot of the machine is being written")
+			}
+			closed <- err
+		}()
+		synctest.Wait()
+		close(m.let)
+		for what, answer := range map[string]chan error{"entry": answer, "close": closed, "snapshot": snapshot} {
+			select {
+			case err := <-answer:
+				if want := what == "entry"; errors.Is(err, ErrUnknownOutcome) != want || !want && err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+			case <-time.After(time.Minute):
+				t.Errorf("%s: no answer", what)
+			}
+		}
+	})
 }

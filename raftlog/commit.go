@@ -6,6 +6,7 @@ import (
 	"math"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/hashicorp/raft"
@@ -30,6 +31,8 @@ type committer struct {
 	// was before the start is not known, so the first one goes raft's way. Only
 	// raft's own goroutine, which stores, uses it.
 	lastCommand uint64
+	// early: the last command entry was answered here.
+	early atomic.Bool
 
 	// handing is held by who hands an entry to raft, until it is among the futures.
 	handing sync.Mutex
@@ -51,9 +54,12 @@ func newCommitter(g *Group) *committer {
 }
 
 // direct is the coalescer's: whether commit would wait neither for room nor for
-// raft to come round to what is answered already.
+// raft to come round to what is answered already. Nor must it wait for raft to be
+// done with something else, which no context ends: a sole voter that leads has
+// nothing but the entries that it is given.
 func (c *committer) direct(bytes int) bool {
-	return c.g.log.Room() >= int64(bytes)+raftMargin && len(c.futures) < cap(c.futures)
+	return c.early.Load() && c.g.raft.State() == raft.Leader &&
+		c.g.log.Room() >= int64(bytes)+raftMargin && len(c.futures) < cap(c.futures)
 }
 
 // commit is the coalescer's: it hands one entry to raft.
@@ -86,7 +92,6 @@ func (c *committer) end() {
 // run gives raft's answers, where they are awaited still, and ends raft where
 // the group cannot go on, so that nobody waits for it.
 func (c *committer) run() {
-	broken := c.g.broken
 	for {
 		select {
 		case f, ok := <-c.futures:
@@ -105,9 +110,20 @@ func (c *committer) run() {
 				return
 			}
 			c.await(f)
-		case <-broken:
-			broken = nil
-			c.g.raft.Shutdown() // Close waits for it
+		case <-c.g.broken:
+			_ = c.g.endRaft().Error() // is always nil
+			c.unanswered()
+			return
+		}
+	}
+}
+
+// unanswered gives the answers once raft has ended: what was on its way to the
+// machine just then gets none of raft's.
+func (c *committer) unanswered() {
+	for f := range c.futures {
+		if c.take(f.data) != nil {
+			c.answer(f, nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, raft.ErrRaftShutdown))
 		}
 	}
 }
@@ -145,9 +161,7 @@ func (c *committer) stored(logs []*raft.Log) {
 		if l.Type != raft.LogCommand {
 			continue
 		}
-		if c.alone() {
-			c.applyEarly(l)
-		}
+		c.early.Store(c.alone() && c.applyEarly(l))
 		c.lastCommand = l.Index
 	}
 }
@@ -174,11 +188,11 @@ func (c *committer) alone() bool {
 }
 
 // applyEarly applies an entry that is committed, and answers it, if all command
-// entries before it are applied.
-func (c *committer) applyEarly(l *raft.Log) {
+// entries before it are applied; it says whether they are.
+func (c *committer) applyEarly(l *raft.Log) bool {
 	result, ok := c.g.fsm.applyNext(l, c.lastCommand)
 	if !ok {
-		return
+		return false
 	}
 	if f := c.take(l.Data); f != nil {
 		results, err := resultsOf(result)
@@ -189,6 +203,7 @@ func (c *committer) applyEarly(l *raft.Log) {
 			runtime.Gosched()
 		}
 	}
+	return true
 }
 
 func answerOf(f raft.ApplyFuture) ([]any, error) {

@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/leat-dev/leat/raftlog/vfs/errorfs"
+	"github.com/leat-dev/leat/raftlog/vfs/memfs"
 )
 
 // watched is a machine that notes of each entry whether raft had committed it by
@@ -98,4 +103,49 @@ func TestOwnWriteIsNoAnswerWhereAnotherVoterMustHaveIt(t *testing.T) {
 	if len(w.commands) != 2 {
 		t.Errorf("applied: %q", w.commands)
 	}
+}
+
+// Who hands an entry to raft waits no longer than there is time, whatever raft is
+// busy with: here with the term of another node, which its disk does not take.
+func TestProposalEndsInTimeWhileRaftIsBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s stall
+		fsys := errorfs.Wrap(memfs.New(0), s.hook)
+		g, _ := openGroup(t, "/g", func(o *Options) { o.FS, o.SegmentBytes = fsys, 1<<20 })
+		closeGroup(t, g)
+		_, transport := raft.NewInmemTransport("n1")
+		g, _ = openGroup(t, "/g", func(o *Options) { o.FS, o.Transport, o.SegmentBytes = fsys, transport, 1<<20 })
+		for i := range 3 {
+			propose(t, g, command(i))
+		}
+		s.begin(func(op errorfs.Op, name string) bool {
+			return op == errorfs.Write && filepath.Base(name) == stableFile
+		})
+		_, other := raft.NewInmemTransport("n2")
+		other.Connect("n1", transport)
+		var answer raft.AppendEntriesResponse
+		_ = other.AppendEntries("n1", "n1", &raft.AppendEntriesRequest{
+			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("n2"), Addr: []byte("n2")}, Term: 99,
+		}, &answer) // answered, if at all, once the term is written
+		if s.hung.Load() == 0 || g.log.Room() < raftMargin+100 {
+			t.Fatal("nothing hangs, or there is no room: too little is tested")
+		}
+		done := make(chan error, 1)
+		go func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := g.Propose(ctx, Events, []byte("x"))
+			done <- err
+		}()
+		select {
+		case err := <-done:
+			if !errors.Is(err, ErrUnknownOutcome) {
+				t.Error(err)
+			}
+		case <-time.After(time.Minute):
+			t.Error("it had a second, and waits after a minute")
+		}
+		s.end()
+		closeGroup(t, g)
+	})
 }

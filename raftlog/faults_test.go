@@ -247,10 +247,13 @@ func TestAcknowledgedCommandsSurvivePowerCuts(t *testing.T) {
 	r := seeded(seed)
 	disk := memfs.New(0)
 	acked := 0
+	// In small segments there is never room to spare, so that nobody hands over an
+	// entry of their own.
+	segments := []int64{64 << 10, 256 << 10}[r.IntN(2)]
 	for round := range rounds {
 		cut := &stop{inner: disk, in: 1 + r.IntN(150), share: r.Float64(), r: r}
 		cut.acked.Store(int64(acked))
-		g, c := openGroup(t, "/g", func(o *Options) { o.FS, o.Snapshots = errorfs.Wrap(disk, cut.hook), 2 })
+		g, c := openGroup(t, "/g", func(o *Options) { o.FS, o.Snapshots, o.SegmentBytes = errorfs.Wrap(disk, cut.hook), 2, segments })
 		if n := len(c.commands); n < acked || n > acked+1 {
 			t.Fatalf("seed %d, round %d: %d commands, %d were acknowledged", seed, round, n, acked)
 		}
@@ -343,7 +346,7 @@ func TestFailedWriteEndsTheGroup(t *testing.T) {
 
 // Close ends while callers go on proposing.
 func TestCloseUnderLoad(t *testing.T) {
-	g, c := openGroup(t, "/g", func(o *Options) { o.FS = memfs.New(0) })
+	g, c := openGroup(t, "/g", func(o *Options) { o.FS, o.SegmentBytes = memfs.New(0), 1<<20 })
 	var acked atomic.Int64
 	var wg sync.WaitGroup
 	started := make(chan struct{}, 8)

@@ -37,6 +37,9 @@ type Group struct {
 	// caught: all that was committed before is applied.
 	running, caught atomic.Bool
 
+	ending sync.Once
+	ended  raft.Future
+
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 }
@@ -102,6 +105,11 @@ func (g *Group) startRaft(ctx context.Context) error {
 	}
 	if sole {
 		g.fsm.end = g.log.LastIndex
+		// A snapshot's name may be an entry of raft's own, behind those it has.
+		newest, _ := g.snapshots.Newest()
+		if err := g.fsm.reaches(newest); err != nil {
+			return err
+		}
 	}
 	var err error
 	if g.raft, err = g.newRaft(c, transport); err != nil {
@@ -372,13 +380,20 @@ func (g *Group) Close(ctx context.Context) error {
 	done := make(chan error, 1)
 	go func() {
 		g.wg.Wait()
-		done <- errors.Join(g.raft.Shutdown().Error(), g.closeStores())
+		done <- errors.Join(g.endRaft().Error(), g.closeStores())
 	}()
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		g.raft.Shutdown() // ends what still waits for an answer of raft's
+		g.endRaft() // ends what still waits for an answer of raft's
 		return fmt.Errorf("close group %s: %w", g.o.Name, context.Cause(ctx))
 	}
+}
+
+// endRaft tells raft to end. What it returns waits for raft's goroutines, whoever
+// was first to end it; of what raft returns only the first does.
+func (g *Group) endRaft() raft.Future {
+	g.ending.Do(func() { g.ended = g.raft.Shutdown() })
+	return g.ended
 }

@@ -137,22 +137,22 @@ func (f *fsm) restore(r *bufio.Reader) error {
 
 // reaches refuses a snapshot of entries that the log has lost: they had been
 // synced before they were applied.
-func (f *fsm) reaches(applied uint64) error {
+func (f *fsm) reaches(entry uint64) error {
 	if f.end == nil {
 		return nil
 	}
 	last, err := f.end()
-	if err != nil || last >= applied {
+	if err != nil || last >= entry {
 		return err
 	}
-	return f.lost(last, applied)
+	return f.lost(last, entry)
 }
 
 // lost names the place where entries are missing.
-func (f *fsm) lost(last, applied uint64) error {
-	e := &segment.DamagedError{First: last + 1, Last: applied, Reason: "the log ends here, but a snapshot has what came after it"}
+func (f *fsm) lost(last, entry uint64) error {
+	e := &segment.DamagedError{First: last + 1, Last: entry, Reason: "the log ends here, but a snapshot has what came after it"}
 	for _, s := range f.store.Segments() {
-		if s.First <= last && last <= s.Last {
+		if e.File == "" || s.First <= last && last <= s.Last {
 			e.File, e.Offset = s.Path, s.Bytes
 		}
 	}

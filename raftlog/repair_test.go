@@ -409,3 +409,36 @@ func TestLogBehindItsSnapshot(t *testing.T) {
 		})
 	}
 }
+
+// TestLogBehindItsSnapshotsName: the same where only entries of raft's own are
+// lost, of which the snapshot has the name.
+func TestLogBehindItsSnapshotsName(t *testing.T) {
+	fsys := memfs.New(0)
+	reopen(t, fsys, func(g *Group, _ *counter) { propose(t, g, command(0)) })
+	g, _ := openGroup(t, "/g", func(o *Options) { o.FS = fsys }) // raft adds two
+	if err := g.Snapshot(); err != nil {
+		t.Fatal(err)
+	}
+	left := fsys.Clone() // killed
+	closeGroup(t, g)
+	path := segmentPath(1)
+	places := records(t, left, path)
+	last := places[len(places)-2]
+	wreck(t, left, path, last+8, 60)
+
+	_, err := tryOpen(left, nil)
+	wantDamage(t, err, filepath.Base(path))
+	_, hints := repair(t, left)
+	if len(hints) != 1 || !strings.Contains(hints[0], fmt.Sprintf("--cut %s:%d", path, last)) {
+		t.Fatalf("hints %q", hints)
+	}
+	if err := CutAt(t.Context(), left, "/g", filepath.Base(path), last); err != nil {
+		t.Fatal(err)
+	}
+	reopen(t, left, func(g *Group, c *counter) {
+		if got := propose(t, g, command(1)); got != 1 {
+			t.Errorf("the next offset is %d", got)
+		}
+		checkGroup(t, g, 0, 2)
+	})
+}
