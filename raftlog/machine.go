@@ -2,10 +2,12 @@ package raftlog
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -35,6 +37,10 @@ type fsm struct {
 	// that has more, ahead is told.
 	end   func() (uint64, error)
 	ahead error
+	// restored are the rows of the snapshot that was restored, by entry: it may have
+	// entries beyond its name, of a time when another member was the sole voter,
+	// which this one's log gets later. Nil where the log has them.
+	restored []Row
 }
 
 var _ raft.BatchingFSM = (*fsm)(nil)
@@ -54,9 +60,24 @@ func (f *fsm) Apply(l *raft.Log) any {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if l.Type != raft.LogCommand || l.Index <= f.applied.Load() {
+		f.passOver(l.Index)
 		return nil
 	}
+	f.restored = nil
 	return f.apply(l)
+}
+
+// passOver gives the log the rows that came with a snapshot, of an entry that the
+// snapshot had.
+func (f *fsm) passOver(index uint64) {
+	from, _ := slices.BinarySearchFunc(f.restored, index, func(r Row, i uint64) int { return cmp.Compare(r.Index, i) })
+	to := from
+	for to < len(f.restored) && f.restored[to].Index == index {
+		to++
+	}
+	if to > from {
+		f.store.AddRows(index, f.restored[from:to])
+	}
 }
 
 // applyNext applies an entry that raft has not committed yet, where the command
@@ -129,6 +150,11 @@ func (f *fsm) restore(r *bufio.Reader) error {
 		return fmt.Errorf("at entry %d: %w", h.applied, err)
 	}
 	f.store.RestoreRows(h.applied, h.rows)
+	f.restored = nil
+	if f.end == nil {
+		slices.SortStableFunc(h.rows, func(a, b Row) int { return cmp.Compare(a.Index, b.Index) })
+		f.restored = h.rows
+	}
 	f.applied.Store(h.applied)
 	f.lastTime = h.time
 	f.observe(h.time)

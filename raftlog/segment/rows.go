@@ -255,11 +255,12 @@ func (s *Store) PendingRows(upTo uint64) []Row {
 }
 
 // RestoreRows gives back what PendingRows returned for the same entry, before
-// the entries after it are applied again.
+// the entries after it are applied again. Rows of entries that the log does not
+// have yet are to be added when it does.
 func (s *Store) RestoreRows(upTo uint64, rows []Row) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.covered = upTo
+	s.covered = min(upTo, s.last)
 	for _, g := range s.segments {
 		if g.indexed() {
 			s.covered = max(s.covered, g.last)
