@@ -77,7 +77,7 @@ func parseFooter(b []byte) (h footer, err error) {
 		rows: le.Uint32(b[12:]), groups: le.Uint32(b[16:]), chain: le.Uint32(b[20:]), number: le.Uint64(b[24:]), generation: le.Uint64(b[32:]),
 		first: le.Uint64(b[40:]), last: le.Uint64(b[48:]), end: int64(le.Uint64(b[56:])), body: int64(le.Uint64(b[64:])),
 	}
-	if h.last+1 < h.first || h.end < headerSize || h.body < h.end || int64(h.last+1-h.first) > h.end/recordSize {
+	if h.last+1 < h.first || h.end < headerSize || h.body < h.end || h.last+1-h.first > uint64(h.end/recordSize) {
 		return h, errors.New("the index's footer contradicts itself")
 	}
 	return h, nil
