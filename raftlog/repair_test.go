@@ -208,17 +208,8 @@ func TestCutGivesUpWhatFollows(t *testing.T) {
 // wholeFile is a file's content.
 func wholeFile(t *testing.T, fsys vfs.FS, path string) []byte {
 	t.Helper()
-	f, err := fsys.Open(path)
+	b, err := vfs.ReadFile(fsys, path)
 	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := make([]byte, size)
-	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
 	return b

@@ -3,7 +3,6 @@ package segment
 import (
 	"bytes"
 	"errors"
-	"io"
 	"path/filepath"
 	"testing"
 
@@ -102,17 +101,8 @@ func contents(t testing.TB, fsys vfs.FS) map[string][]byte {
 
 func readFile(t testing.TB, fsys vfs.FS, path string) []byte {
 	t.Helper()
-	f, err := fsys.Open(path)
+	b, err := vfs.ReadFile(fsys, path)
 	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := make([]byte, size)
-	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
 	return b

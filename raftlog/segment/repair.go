@@ -3,7 +3,6 @@ package segment
 import (
 	"errors"
 	"fmt"
-	"io"
 	iofs "io/fs"
 	"path/filepath"
 	"strconv"
@@ -167,7 +166,7 @@ func cutAt(fsys vfs.FS, dir string, slots *slotFile, body []byte, number uint64,
 // byte on; all of it, where it has no header.
 func cutFile(fsys vfs.FS, s *Store, number uint64, at int64) error {
 	path := s.path(segmentName(number))
-	b, err := readWhole(fsys, path)
+	b, err := vfs.ReadFile(fsys, path)
 	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
 		return err
 	}
@@ -197,27 +196,10 @@ func cutFile(fsys vfs.FS, s *Store, number uint64, at int64) error {
 	return writeFile(fsys, path, whole)
 }
 
-func readWhole(fsys vfs.FS, path string) (b []byte, err error) {
-	f, err := fsys.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	b = make([]byte, size)
-	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	return b, nil
-}
-
 // Renew makes both copies of a slot file equal again, from the one that is whole.
 // The file as it was is kept beside. kind is that of a FileCheck.
 func Renew(fsys vfs.FS, path, kind string) error {
-	was, err := readWhole(fsys, path)
+	was, err := vfs.ReadFile(fsys, path)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ package vfs
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 )
@@ -49,4 +50,22 @@ type File interface {
 	Preallocate(size int64) error
 	Truncate(size int64) error
 	Size() (int64, error)
+}
+
+// ReadFile returns what the file at path holds.
+func ReadFile(fsys FS, path string) (b []byte, err error) {
+	f, err := fsys.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	b = make([]byte, size)
+	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return b, nil
 }
