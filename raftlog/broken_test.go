@@ -271,3 +271,43 @@ func TestCloseOfABrokenGroup(t *testing.T) {
 		}
 	})
 }
+
+// Close that is given up, because of a disk that hangs, leaves the files to raft's
+// goroutines for as long as these use them, and closes them afterwards.
+func TestCloseThatIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s stall
+		m := &held{let: make(chan struct{})}
+		g, err := tryOpen(errorfs.Wrap(memfs.New(0), s.hook), func(o *Options) { o.Machine = m })
+		if err != nil {
+			t.Fatal(err)
+		}
+		propose(t, g, command(0))
+		snapshot := make(chan error, 1)
+		go func() { snapshot <- g.Snapshot() }()
+		synctest.Wait()
+		s.begin(hangs(errorfs.Sync))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := g.Propose(ctx, Events, []byte(command(1))); !errors.Is(err, ErrUnknownOutcome) {
+			t.Error(err)
+		}
+		if err := g.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("close: %v", err)
+		}
+		s.end()
+		synctest.Wait()
+		closed := func() bool {
+			_, err := g.ReadEntry(1)
+			return err != nil
+		}
+		if closed() {
+			t.Error("the files are closed while a snapshot of the machine is being written")
+		}
+		close(m.let)
+		synctest.Wait()
+		if err := <-snapshot; err != nil || !closed() {
+			t.Errorf("snapshot: %v; are the files closed then: %v", err, closed())
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/watch"
 	apistorage "k8s.io/apiserver/pkg/storage"
@@ -27,9 +28,9 @@ func (s *Store) Follow(ctx context.Context, resourceVersion string) (watch.Inter
 // Rewrite changes an object as it is stored, if it still has a version, and
 // gives the version that it has then. It is for those who know the form.
 func (s *Store) Rewrite(ctx context.Context, namespace, name string, version uint64, change func([]byte) ([]byte, error)) (uint64, error) {
-	key := s.c.ResourcePrefix + "/" + name
+	key := strings.TrimSuffix(s.c.ResourcePrefix, "/") + "/" + name
 	if namespace != "" {
-		key = s.c.ResourcePrefix + "/" + namespace + "/" + name
+		key = strings.TrimSuffix(s.c.ResourcePrefix, "/") + "/" + namespace + "/" + name
 	}
 	key, err := s.key(key, false)
 	if err != nil {
