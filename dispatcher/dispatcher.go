@@ -20,6 +20,7 @@ type Dispatcher struct {
 	began  time.Time
 	budget budget
 	pool   pool
+	pacer  *pacer
 	views  sync.Pool // of *filter.View
 
 	// attaching is held while channels are attached or detached; it comes
@@ -54,6 +55,7 @@ func New(o Options) *Dispatcher {
 		targets: make(map[string]*target),
 		runners: make(map[string][]*runner),
 	}
+	d.pacer = newPacer(o, &d.pool, d.now)
 	if d.sender == nil {
 		d.sender = NewHTTPSender(o.HTTP)
 	}
@@ -121,6 +123,7 @@ func (d *Dispatcher) Close(ctx context.Context) error {
 	d.mu.Unlock()
 	d.attaching.Unlock()
 	err := closeAll(ctx, runners)
+	d.pacer.close()
 	d.pool.close()
 	d.sender.Close()
 	return err

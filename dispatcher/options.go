@@ -24,6 +24,10 @@ type Options struct {
 	MaxRequestBytes int64
 	// MaxWaiting bounds the events waiting over all subscriptions (250,000).
 	MaxWaiting int
+	// HeadWait is how long deliveries at the head of the log may wait for their
+	// turn, on average, before those to subscriptions that are far behind give
+	// way to them (20 µs).
+	HeadWait time.Duration
 	// MaxRanges is how many acknowledged ranges a cursor holds above its
 	// oldest open event (256).
 	MaxRanges int
@@ -108,6 +112,7 @@ func (o Options) withDefaults() Options {
 	def(&o.MaxRequests, 8192)
 	def(&o.MaxRequestBytes, 128<<20)
 	def(&o.MaxWaiting, 250_000)
+	def(&o.HeadWait, 20*time.Microsecond)
 	def(&o.MaxRanges, 256)
 	def(&o.DetachAfter, time.Second)
 	def(&o.CommitInterval, 100*time.Millisecond)

@@ -6,35 +6,40 @@ import "sync"
 // running one has its stack grown already.
 const maxIdleWorkers = 512
 
-// pool runs functions on goroutines that it makes on demand and keeps a few
-// of. It sets no bound of its own: windows and the budget do.
+// task is something to do. What it returns is done next, by the same goroutine.
+type task interface{ run() (next task) }
+
+// pool runs tasks on goroutines that it makes on demand and keeps a few of. It
+// sets no bound of its own: windows and the budget do.
 type pool struct {
 	mu      sync.Mutex
-	idle    []chan func()
+	idle    []chan task
 	closed  bool
 	running sync.WaitGroup
 }
 
-// run starts f. It never blocks.
-func (p *pool) run(f func()) {
+// run starts t. It never blocks.
+func (p *pool) run(t task) {
 	p.mu.Lock()
 	if n := len(p.idle); n > 0 {
 		c := p.idle[n-1]
 		p.idle = p.idle[:n-1]
 		p.mu.Unlock()
-		c <- f // has room for one: the worker is waiting for just this
+		c <- t // has room for one: the worker is waiting for just this
 		return
 	}
 	p.running.Add(1)
 	p.mu.Unlock()
-	go p.work(f)
+	go p.work(t)
 }
 
-func (p *pool) work(f func()) {
+func (p *pool) work(t task) {
 	defer p.running.Done()
-	c := make(chan func(), 1)
-	for f != nil {
-		f()
+	c := make(chan task, 1)
+	for t != nil {
+		for t != nil {
+			t = t.run()
+		}
 		p.mu.Lock()
 		if p.closed || len(p.idle) >= maxIdleWorkers {
 			p.mu.Unlock()
@@ -42,7 +47,7 @@ func (p *pool) work(f func()) {
 		}
 		p.idle = append(p.idle, c)
 		p.mu.Unlock()
-		f = <-c
+		t = <-c
 	}
 }
 

@@ -41,12 +41,16 @@ func (s *sub) nudge() {
 	s.kick()
 }
 
-// pump reads on from the subscription's own position while there is room in
-// its window, until it has caught up with the scan.
-func (s *sub) pump() {
+// pump is the task that reads on from a subscription's own position while
+// there is room in its window, until it has caught up with the scan.
+type pump sub
+
+func (p *pump) run() task {
+	s := (*sub)(p)
 	defer s.r.work.leave()
 	for s.pumpOnce() {
 	}
+	return nil
 }
 
 // pumpOnce says whether to go on; where not, s.pumping has been reset.

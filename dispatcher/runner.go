@@ -291,6 +291,10 @@ func (r *runner) unreadable(err error) {
 func (r *runner) close(ctx context.Context) error {
 	r.cancelScan()
 	empty := r.work.close()
+	for _, it := range r.d.pacer.drop(r) {
+		it.sub.abort(it)
+		r.work.leave()
+	}
 	r.eachSub(func(s *sub) {
 		s.mu.Lock()
 		if s.timer != nil {

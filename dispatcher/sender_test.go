@@ -86,6 +86,13 @@ func (f *fakeSender) times(url string) []time.Duration {
 	return out
 }
 
+// now is how many requests to a URL are out.
+func (f *fakeSender) now(url string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.out[url]
+}
+
 func (f *fakeSender) peak(url string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -159,7 +159,7 @@ func (s *sub) admit(st *channel.Stored, ordered bool) bool {
 	if s.dead || !s.room(t) {
 		return false
 	}
-	it := &item{off: st.Offset, time: st.Time}
+	it := &item{sub: s, off: st.Offset, time: st.Time}
 	if ordered {
 		key := st.Event.PartitionKey()
 		if line := s.keys[key]; line != nil {
@@ -255,10 +255,48 @@ func (s *sub) start(it *item) bool {
 	}
 	s.outBytes += it.bytes
 	s.r.d.budget.start(it.bytes)
-	s.r.d.pool.run(func() {
-		defer s.r.work.leave()
-		s.deliver(it)
-	})
+	if it.late = s.far(); it.late {
+		s.r.d.pacer.start(it)
+	} else {
+		it.due = s.r.d.pacer.stamp()
+		s.r.d.pool.run(it)
+	}
+	return true
+}
+
+// farBehind is how many offsets a subscription may be behind, and still count
+// as one at the head of the log.
+const farBehind = 1024
+
+// far says whether the subscription is far behind. s.mu is held.
+func (s *sub) far() bool { return s.behind && s.r.horizon.Load() > s.next+farBehind }
+
+// run implements task: it takes an item on its way.
+func (it *item) run() task {
+	s, late := it.sub, it.late // another one may have the item by the end
+	defer s.r.work.leave()
+	switch {
+	case !late:
+		s.r.d.pacer.started(it.due)
+	case s.recall(it):
+		return s.r.d.pacer.end()
+	}
+	s.deliver(it)
+	if late {
+		return s.r.d.pacer.end()
+	}
+	return nil
+}
+
+// recall takes back an item that was held, where it is not to begin any more.
+func (s *sub) recall(it *item) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !it.removed && s.r.scanCtx.Err() == nil {
+		return false
+	}
+	s.stopped(it)
+	it.ev = nil
 	return true
 }
 
@@ -424,7 +462,7 @@ func (s *sub) kick() {
 	}
 	if s.behind && !s.pumping && s.room(t) && s.r.work.enter() {
 		s.pumping = true
-		s.r.d.pool.run(s.pump)
+		s.r.d.pool.run((*pump)(s))
 	}
 }
 

@@ -18,6 +18,7 @@ const (
 // item is a matching event that is not done yet. While it waits it holds no
 // payload of its own.
 type item struct {
+	sub        *sub
 	off        uint64
 	time       int64 // log time, microseconds
 	prev, next *item
@@ -30,10 +31,12 @@ type item struct {
 	phase phase
 	// removed: the subscription has dropped it; what comes of it is ignored.
 	removed bool
+	// late: it went out while its subscription was far behind.
+	late bool
 
 	tries   int32 // attempts at the subscriber
 	dlTries int32 // attempts at the dead letter sink
-	due     int64 // when to try next, Unix nanoseconds, while in the heap
+	due     int64 // when to try next, while in the heap; when it could begin, while out; by Dispatcher.now
 	place   int   // in the heap
 
 	key     *keyState // in ordered terms

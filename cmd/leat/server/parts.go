@@ -103,7 +103,7 @@ func startDispatcher(s settings.Server, l listeners, tokens map[string]string, m
 			DeniedAddrs:    denied, AllowedPrefixes: allowed, RootCAs: authorities, Tokens: tokens,
 		},
 		MaxRequests: s.MaxDeliveries, MaxRequestBytes: int64(s.MaxDeliveryBytes), MaxWaiting: s.MaxWaiting, Filter: filterLimits(s),
-		DetachAfter: s.DetachAfter, CommitInterval: s.CommitInterval, CommitMaxBackoff: s.CommitMaxBackoff, CommitBytes: int(s.CommitBytes),
+		HeadWait: s.HeadWait, DetachAfter: s.DetachAfter, CommitInterval: s.CommitInterval, CommitMaxBackoff: s.CommitMaxBackoff, CommitBytes: int(s.CommitBytes),
 		ScanEvents: s.ScanEvents, ScanInterval: s.ScanInterval, FilterErrorInterval: s.FilterErrorInterval,
 		ReadRetry: s.ReadRetry, ReadEvents: s.ReadEvents, ReadBytes: int(s.ReadBytes), CloseGrace: s.CloseGrace,
 		Hooks: m.Deliveries(), Spans: spans, Logger: logger,

@@ -71,6 +71,7 @@ type Bounds struct {
 	SystemMaxBackoff     time.Duration
 
 	DetachAfter         time.Duration
+	HeadWait            time.Duration
 	CommitInterval      time.Duration
 	CommitMaxBackoff    time.Duration
 	CommitBytes         Bytes
@@ -250,6 +251,7 @@ func (b *Bounds) ofSources() []bound {
 func (b *Bounds) ofDelivery() []bound {
 	return []bound{
 		duration(&b.DetachAfter, "detach-after", time.Second, "how long a window may be full before a subscription reads the log by itself"),
+		duration(&b.HeadWait, "head-wait", 20*time.Microsecond, "how long deliveries of new events may wait for their turn, on average, before those to subscriptions that are far behind give way"),
 		duration(&b.CommitInterval, "commit-interval", 100*time.Millisecond, "how long a cursor that has moved waits to be written"),
 		duration(&b.CommitMaxBackoff, "commit-max-backoff", 5*time.Second, "the longest wait before cursors that could not be written are tried again"),
 		size(&b.CommitBytes, "commit-bytes", 128<<10, "size of the cursors, outcomes and dead letters written at once, unless one dead letter is larger"),

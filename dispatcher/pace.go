@@ -1,0 +1,218 @@
+package dispatcher
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// paceInterval is how often the pacer looks at how long deliveries wait.
+const paceInterval = 5 * time.Millisecond
+
+// pacer has deliveries to those that are far behind give way to those at the
+// head of the log. It knows no rate and no load: it looks at how long deliveries
+// at the head wait from when they could begin until they do, which is short as
+// long as processors are free. Where that takes longer than it should, fewer of
+// the late ones go on at a time; where it does not, or where none came, more.
+// What the head has to wait when nearly no late ones go on is not their fault.
+//
+// Some always go on: at least one, and one more each interval, so that late ones
+// that hang do not hold up the others.
+type pacer struct {
+	pool *pool
+	now  func() int64
+	// goal is how long deliveries at the head may wait, on average; most is how
+	// many late ones there may be at once if they do not.
+	goal int64
+	most float64
+
+	// Of deliveries at the head, since the last look, while there are late ones.
+	begun, waited atomic.Int64
+	late          atomic.Int64 // late ones, begun or not
+
+	mu      sync.Mutex
+	limit   float64 // of those that run
+	rest    int64   // how long the head waits with nearly none of them
+	running int
+	held    fifo[*item]
+	looked  int64
+	timer   *time.Timer // runs while some are held
+}
+
+func newPacer(o Options, p *pool, now func() int64) *pacer {
+	return &pacer{pool: p, now: now, goal: int64(o.HeadWait), most: float64(o.MaxRequests), limit: float64(o.MaxRequests)}
+}
+
+// stamp is when a delivery at the head could begin; 0 where nobody asks.
+func (p *pacer) stamp() int64 {
+	if p.late.Load() == 0 {
+		return 0
+	}
+	return p.now()
+}
+
+// started is told of a delivery at the head that begins.
+func (p *pacer) started(stamp int64) {
+	if stamp != 0 {
+		p.begun.Add(1)
+		p.waited.Add(p.now() - stamp)
+	}
+}
+
+// start begins a late delivery, or holds it until it may begin.
+func (p *pacer) start(it *item) {
+	p.late.Add(1)
+	p.mu.Lock()
+	p.look()
+	if p.running >= int(p.limit) {
+		p.held.push(it)
+		p.tick()
+		p.mu.Unlock()
+		return
+	}
+	p.running++
+	p.mu.Unlock()
+	p.pool.run(it)
+}
+
+// end is told of the end of a late delivery, and returns the one to go on with,
+// or nil.
+func (p *pacer) end() task {
+	p.late.Add(-1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.running--
+	p.look()
+	if p.running >= int(p.limit) {
+		return nil
+	}
+	it, ok := p.held.pop()
+	if !ok {
+		return nil
+	}
+	p.running++
+	return it
+}
+
+// look sets the limit by what has happened since the last time. p.mu is held.
+func (p *pacer) look() {
+	now := p.now()
+	if now-p.looked < int64(paceInterval) {
+		return
+	}
+	p.looked = now
+	n, wait := p.begun.Swap(0), p.waited.Swap(0)
+	if n > 0 {
+		wait /= n
+		p.rests(wait)
+	}
+	goal := max(p.goal, p.rest+p.rest/2)
+	switch {
+	case n == 0 || wait < goal/4:
+		p.limit += max(1, p.limit/8)
+	case wait <= goal:
+		p.limit += max(0.25, p.limit/32)
+	case wait <= 4*goal:
+		p.limit = min(p.limit, float64(p.running)) * 0.8
+	default:
+		p.limit = min(p.limit, float64(p.running)) * 0.5
+	}
+	p.limit = min(max(p.limit, 1), p.most)
+}
+
+// rests learns how long the head waits with nearly no late ones: slowly where
+// that is longer than was known, as much of it is chance. p.mu is held.
+func (p *pacer) rests(wait int64) {
+	switch {
+	case wait < p.rest:
+		p.rest = wait
+	case p.limit < 2:
+		p.rest += min(wait-p.rest, p.goal) / 16
+	}
+}
+
+// tick sees to it that what is held is looked at again. p.mu is held.
+func (p *pacer) tick() {
+	switch {
+	case p.held.len() != 1: // it runs
+	case p.timer == nil:
+		p.timer = time.AfterFunc(paceInterval, p.release)
+	default:
+		p.timer.Reset(paceInterval)
+	}
+}
+
+// release begins what may begin by now, and at least one.
+func (p *pacer) release() {
+	var free []*item
+	p.mu.Lock()
+	p.look()
+	for len(free) == 0 || p.running < int(p.limit) {
+		it, ok := p.held.pop()
+		if !ok {
+			break
+		}
+		p.running++
+		free = append(free, it)
+	}
+	if p.held.len() > 0 {
+		p.timer.Reset(paceInterval)
+	}
+	p.mu.Unlock()
+	for _, it := range free {
+		p.pool.run(it)
+	}
+}
+
+// drop takes out what is held of a partition that is being closed.
+func (p *pacer) drop(r *runner) (dropped []*item) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for range p.held.len() {
+		it, _ := p.held.pop()
+		if it.sub.r == r {
+			dropped = append(dropped, it)
+		} else {
+			p.held.push(it)
+		}
+	}
+	p.late.Add(int64(-len(dropped)))
+	return dropped
+}
+
+// close stops the timer; nothing is held any more.
+func (p *pacer) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+}
+
+// fifo is a queue. Its zero value is empty.
+type fifo[T any] struct {
+	items []T
+	first int // those before are gone
+}
+
+func (f *fifo[T]) len() int { return len(f.items) - f.first }
+
+func (f *fifo[T]) push(x T) { f.items = append(f.items, x) }
+
+func (f *fifo[T]) pop() (x T, ok bool) {
+	if f.len() == 0 {
+		return x, false
+	}
+	x, ok = f.items[f.first], true
+	var none T
+	f.items[f.first] = none
+	switch f.first++; {
+	case f.first == len(f.items):
+		*f = fifo[T]{}
+	case f.first > 32 && f.first > len(f.items)/2:
+		n := copy(f.items, f.items[f.first:])
+		clear(f.items[n:])
+		f.items, f.first = f.items[:n], 0
+	}
+	return x, ok
+}
