@@ -160,11 +160,18 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request, kind string) {
 		}
 		return // the reader has gone, or has all it asked for: what lies behind is not its concern
 	}
-	if err := context.Cause(ctx); err != nil && r.Context().Err() == nil {
-		out.add(Line{Error: err.Error()}) // the last there is to say: if it fails, the reader has gone
+	// The last there is to say: if it fails, the reader has gone.
+	if err := context.Cause(ctx); r.Context().Err() != nil {
+		out.add(Line{Error: errStops.Error(), Again: true})
+	} else if err != nil {
+		out.add(Line{Error: err.Error()})
 	}
 	out.write()
 }
+
+// errStops ends a stream whose reader is still there, with its request. Without a
+// word, that would look like the end of the log.
+var errStops = errors.New("the server stops")
 
 // batch is what one read of a partition found: events, or that there are none
 // from an offset on.

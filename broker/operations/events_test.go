@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -232,6 +233,30 @@ func (p faultyPartition) OffsetAt(ctx context.Context, at time.Time) (uint64, er
 	return p.Partition.OffsetAt(ctx, at)
 }
 
+// hanging is a channel whose partitions read three events, and then nothing.
+type hanging struct {
+	channel.Channel
+	read chan struct{} // is told
+}
+
+func (h hanging) Partitions() []channel.Partition {
+	return []channel.Partition{hangingPartition{h.Channel.Partitions()[0], h.read}}
+}
+
+type hangingPartition struct {
+	channel.Partition
+	read chan struct{}
+}
+
+func (p hangingPartition) Read(ctx context.Context, offset uint64, limit, maxBytes int) ([]channel.Stored, error) {
+	if offset < 3 {
+		return p.Partition.Read(ctx, offset, limit, maxBytes)
+	}
+	p.read <- struct{}{}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
 // TestErrorsEndTheStream, told as its last line.
 func TestErrorsEndTheStream(t *testing.T) {
 	w := newWorld(t)
@@ -309,4 +334,30 @@ func FuzzParseQuery(f *testing.F) {
 			t.Fatalf("%q: %+v", raw, q)
 		}
 	})
+}
+
+// TestServerThatStopsEndsNoStream: what ends then did not come to the end of the
+// log, and says so.
+func TestServerThatStopsEndsNoStream(t *testing.T) {
+	w := newWorld(t)
+	w.fill(w.broker, 0, 5)
+	read := make(chan struct{}, 1)
+	w.broken = func(ch channel.Channel) channel.Channel { return hanging{ch, read} }
+	serving, stop := context.WithCancel(t.Context())
+	stopping := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context()) // as the API server does
+		defer cancel()
+		defer context.AfterFunc(serving, cancel)()
+		w.handler.ServeHTTP(rw, r.WithContext(ctx))
+	}))
+	defer stopping.Close()
+	w.url = stopping.URL + "/leat/v1"
+	go func() {
+		<-read
+		stop()
+	}()
+	lines := w.read(brokerEvents + "?since=beginning&follow=false")
+	if last := lines[len(lines)-1]; ids(lines) != "n0 n1 n2 error: the server stops" || !last.Again {
+		t.Errorf("%s, again: %v", ids(lines), last.Again)
+	}
 }

@@ -20,6 +20,9 @@ type Line struct {
 	// Gap says that the events from Offset on, up to its end, cannot be shown.
 	Gap   *Gap   `json:"gap,omitempty"`
 	Error string `json:"error,omitempty"`
+	// Again says of an error that the events did not end with it: those that
+	// follow are there for who asks again.
+	Again bool `json:"again,omitempty"`
 }
 
 // Gap is a part of a partition that a stream had to leave out.

@@ -36,6 +36,7 @@ type world struct {
 	*testing.T
 	clock           *clock
 	broker, channel channel.Channel
+	handler         http.Handler
 	url             string
 	// broken, where set, changes what ByName finds.
 	broken func(channel.Channel) channel.Channel
@@ -68,11 +69,12 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := httptest.NewServer(Handler(Options{
+	w.handler = Handler(Options{
 		Channels: w.finder(log), Inventory: log, Subscriptions: w, Disk: w.disk, Resources: func() []Resource { return w.asked },
 		Verify:  func(ctx context.Context, report func(FileReport) error) error { return w.verify(ctx, report) },
 		Version: testVersion, Now: w.clock.Now, ReadEvents: 3,
-	}))
+	})
+	s := httptest.NewServer(w.handler)
 	w.url = s.URL + "/leat/v1"
 	t.Cleanup(func() {
 		s.Close()

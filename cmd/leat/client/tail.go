@@ -76,6 +76,11 @@ type brokenError struct{ error }
 // Unwrap returns the reason.
 func (e *brokenError) Unwrap() error { return e.error }
 
+// logError is why the server can read no further.
+type logError struct{ reason string }
+
+func (e *logError) Error() string { return e.reason }
+
 var (
 	// errEnded is why a stream that was to go on is over.
 	errEnded = errors.New("the server ended it: it stops, or the broker or channel was deleted")
@@ -108,7 +113,7 @@ func (t *tail) again(ctx context.Context, broke *brokenError) error {
 func (t *tail) passing(ctx context.Context, err error) bool {
 	refused := (*statusError)(nil)
 	if !errors.As(err, &refused) {
-		return !errors.Is(err, errAnotherLog) && !errors.As(err, new(*eachError))
+		return !errors.Is(err, errAnotherLog) && !errors.As(err, new(*eachError)) && !errors.As(err, new(*logError))
 	}
 	switch {
 	case refused.code >= 500, refused.code == http.StatusTooManyRequests:
@@ -200,8 +205,10 @@ func (t *tail) begin(h http.Header) error {
 // take takes a line. It is done with the last that was asked for.
 func (t *tail) take(line operations.Line) (done bool, err error) {
 	switch {
+	case line.Again:
+		return true, &brokenError{errors.New(line.Error)}
 	case line.Error != "":
-		return true, errors.New(line.Error)
+		return true, &logError{line.Error}
 	case line.Gap != nil:
 		t.notice(gapNotice(line))
 		t.went(line.Partition, line.Gap.To)
