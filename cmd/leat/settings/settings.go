@@ -324,6 +324,9 @@ func (s *Server) Validate() error {
 	if !(s.TraceSampleRatio >= 0 && s.TraceSampleRatio <= 1) {
 		errs = append(errs, fmt.Errorf("--trace-sample-ratio must be from 0 to 1, not %v", s.TraceSampleRatio))
 	}
+	if s.WebHookRate < 0 {
+		errs = append(errs, fmt.Errorf("--webhook-rate must be 0, which is any, or more, not %d", s.WebHookRate))
+	}
 	if s.DiskReserve > s.DiskFloor {
 		errs = append(errs, fmt.Errorf("--disk-reserve (%s) must not exceed --disk-floor (%s)", s.DiskReserve, s.DiskFloor))
 	}
