@@ -1,8 +1,11 @@
 package apiserver
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 )
 
@@ -212,5 +216,40 @@ func TestDirectWatch(t *testing.T) {
 		case <-deadline:
 			t.Fatal("the watch goes on though its storage is gone")
 		}
+	}
+}
+
+// TestDirectWatchThatIsStopped leaves nothing behind, whatever it had not been
+// read of.
+func TestDirectWatchThatIsStopped(t *testing.T) {
+	s := start(t, options(t))
+	c, err := s.Direct()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := c.Resource(schema.GroupVersionResource{Group: "eventing.knative.dev", Version: "v1", Resource: "triggers"})
+	made, err := s.triggers().Create(t.Context(), object(t, triggerManifest), metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, value := range []string{"a", "b", "c"} {
+		label := fmt.Appendf(nil, `{"metadata":{"labels":{"x":%q}}}`, value)
+		if _, err := s.triggers().Patch(t.Context(), made.GetName(), types.MergePatchType, label, metav1.PatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const watches = 100
+	before := runtime.NumGoroutine()
+	for range watches {
+		w, err := all.Watch(t.Context(), metav1.ListOptions{ResourceVersion: made.GetResourceVersion()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		next(t, w)
+		w.Stop()
+	}
+	gone := func(context.Context) (bool, error) { return runtime.NumGoroutine() < before+watches/4, nil }
+	if err := wait.PollUntilContextTimeout(t.Context(), 10*time.Millisecond, 20*time.Second, true, gone); err != nil {
+		t.Fatalf("%d goroutines, %d before: %v", runtime.NumGoroutine(), before, err)
 	}
 }

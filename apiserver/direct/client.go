@@ -110,10 +110,23 @@ func (s *scoped) Watch(ctx context.Context, o metav1.ListOptions) (watch.Interfa
 	if err != nil {
 		return nil, storeerrors.InterpretWatchError(err, s.r.GroupResource(), "")
 	}
-	return watch.Filter(w, func(e watch.Event) (watch.Event, bool) {
+	return stopped{watch.Filter(w, func(e watch.Event) (watch.Event, bool) {
 		e.Object = storage.Shared(e.Object)
 		return e, true
-	}), nil
+	})}, nil
+}
+
+// stopped is a filtered watch that ends when it is stopped: the library's waits
+// for ever until its reader has taken what it holds.
+type stopped struct{ watch.Interface }
+
+// Stop implements watch.Interface.
+func (s stopped) Stop() {
+	s.Interface.Stop()
+	go func() {
+		for range s.ResultChan() { // which is closed soon
+		}
+	}()
 }
 
 // UpdateStatus implements dynamic.ResourceInterface. The object returned has the

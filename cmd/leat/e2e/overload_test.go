@@ -291,7 +291,7 @@ func dialMany(t *testing.T, address string, n int) []net.Conn {
 // within its bounds, and small events to another broker come in all the while.
 func TestOverloadOfLargeEvents(t *testing.T) {
 	const fit, size = 8, 900_000
-	s := startServer(t, "--max-channel-memory", "12MiB", "--max-body-memory", "24MiB", "--max-pending-bytes", "8MiB")
+	s := startServer(t, "--max-channel-memory", "12MiB", "--max-body-memory", "24MiB", "--max-batch-bytes", "4MiB", "--max-pending-bytes", "8MiB")
 	down := subscriber(t, func(string) int { return http.StatusOK })
 	s.apply(broker + "\n---\n" + strings.ReplaceAll(broker, "name: default", "name: quiet") + "\n---\napiVersion: eventing.knative.dev/v1\nkind: Trigger\nmetadata: {name: all}\nspec: {broker: default, subscriber: {uri: \"" + down.URL + "\"}}")
 	during := 2 * time.Second

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -33,4 +34,24 @@ func TestNoNumberPassesThatHasNoMeaning(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestSettingsThatContradictEachOther: what would never have an effect, or would
+// keep what is allowed from ever being taken, is refused by both names.
+func TestSettingsThatContradictEachOther(t *testing.T) {
+	for args, want := range map[string]string{
+		"--append-timeout=2m":                                "--append-timeout (2m0s) must be less than --write-timeout (2m0s)",
+		"--max-body-memory=16MiB --max-channel-memory=17MiB": "--max-body-memory (16MiB) must be more than twice --max-batch-bytes (8MiB)",
+		"--max-channel-memory=12MiB":                         "--max-channel-memory (12MiB) must be more than twice --max-batch-bytes (8MiB)",
+		"--terms-bytes=20MiB":                                "--terms-bytes (20MiB) must be at most a quarter of --segment-bytes (64MiB)",
+		"--commit-bytes=20MiB":                               "--commit-bytes (20MiB) must be at most a quarter of --segment-bytes (64MiB)",
+		"--system-chunk-bytes=20MiB":                         "--system-chunk-bytes (20MiB) must be at most a quarter of --segment-bytes (64MiB)",
+		"--max-batch-bytes=4611686018427387904":              "--segment-bytes (64MiB) must be at least four times --max-batch-bytes (4194304TiB)",
+		"--max-channel-memory=12MiB --max-batch-bytes=4MiB":  "",
+	} {
+		s, _ := declare(t, append(strings.Fields(args), "--data", "x")...)
+		if got := fmt.Sprint(s.Validate()); want == "" && got != "<nil>" || !strings.Contains(got, want) {
+			t.Errorf("%s: %s, want %q", args, got, want)
+		}
+	}
 }

@@ -155,7 +155,7 @@ func (s *Server) declareLog(f *pflag.FlagSet) {
 	f.DurationVar(&s.StallAfter, "stall-after", 5*time.Second, "time that the disk may not answer before events get 503 at once, and /readyz says so, until it does")
 	bytesVar(f, &s.SegmentBytes, "segment-bytes", 64<<20, "size of a log segment")
 	bytesVar(f, &s.SnapshotBytes, "snapshot-bytes", 128<<20, "log written between snapshots")
-	bytesVar(f, &s.MaxEntryBytes, "max-entry-bytes", 1<<20, "events packed into one log entry; a larger event or batch is an entry of its own")
+	bytesVar(f, &s.MaxEntryBytes, "max-entry-bytes", 1<<20, "events packed into one log entry, at most a quarter of segment-bytes; a larger event or batch is an entry of its own")
 	bytesVar(f, &s.MaxPendingBytes, "max-pending-bytes", 64<<20, "events waiting for the disk; more get 503")
 	bytesVar(f, &s.TailBytes, "tail-bytes", 32<<20, "recent events kept in memory for delivery")
 	f.IntVar(&s.MaxProducers, "max-producers", 1024, "producers whose positions one broker or channel keeps, so that each of their events is there exactly once; beyond, the one used longest ago is forgotten")
@@ -327,15 +327,7 @@ func (s *Server) Validate() error {
 	if s.WebHookRate < 0 {
 		errs = append(errs, fmt.Errorf("--webhook-rate must be 0, which is any, or more, not %d", s.WebHookRate))
 	}
-	if s.DiskReserve > s.DiskFloor {
-		errs = append(errs, fmt.Errorf("--disk-reserve (%s) must not exceed --disk-floor (%s)", s.DiskReserve, s.DiskFloor))
-	}
-	if s.SegmentBytes < 4*s.MaxBatchBytes {
-		errs = append(errs, fmt.Errorf("--segment-bytes (%s) must be at least four times --max-batch-bytes (%s): a batch is one entry", s.SegmentBytes, s.MaxBatchBytes))
-	}
-	if s.MaxEventBytes > s.MaxBatchBytes {
-		errs = append(errs, fmt.Errorf("--max-event-bytes (%s) must not exceed --max-batch-bytes (%s), the limit of a whole body", s.MaxEventBytes, s.MaxBatchBytes))
-	}
+	errs = append(errs, s.validateTogether()...)
 	switch {
 	case s.IngressAuth != AuthNone && s.IngressAuth != AuthToken:
 		errs = append(errs, fmt.Errorf("--ingress-auth must be none or token, not %q", s.IngressAuth))
@@ -350,6 +342,40 @@ func (s *Server) Validate() error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// validateTogether refuses what makes another setting have no effect, or keeps what
+// is allowed from ever being taken.
+func (s *Server) validateTogether() (errs []error) {
+	if s.DiskReserve > s.DiskFloor {
+		errs = append(errs, fmt.Errorf("--disk-reserve (%s) must not exceed --disk-floor (%s)", s.DiskReserve, s.DiskFloor))
+	}
+	if s.SegmentBytes/4 < s.MaxBatchBytes {
+		errs = append(errs, fmt.Errorf("--segment-bytes (%s) must be at least four times --max-batch-bytes (%s): a batch is one entry", s.SegmentBytes, s.MaxBatchBytes))
+	}
+	if s.MaxEventBytes > s.MaxBatchBytes {
+		errs = append(errs, fmt.Errorf("--max-event-bytes (%s) must not exceed --max-batch-bytes (%s), the limit of a whole body", s.MaxEventBytes, s.MaxBatchBytes))
+	}
+	if s.AppendTimeout >= s.WriteTimeout {
+		errs = append(errs, fmt.Errorf("--append-timeout (%s) must be less than --write-timeout (%s): nobody would get the 503", s.AppendTimeout, s.WriteTimeout))
+	}
+	for _, memory := range []struct {
+		name string
+		size Bytes
+	}{{"max-body-memory", s.MaxBodyMemory}, {"max-channel-memory", s.MaxChannelMemory}} {
+		if memory.size/2 <= s.MaxBatchBytes {
+			errs = append(errs, fmt.Errorf("--%s (%s) must be more than twice --max-batch-bytes (%s): a body takes more and more room while it comes in, and is for a moment in the old and in the new", memory.name, memory.size, s.MaxBatchBytes))
+		}
+	}
+	for _, record := range []struct {
+		name string
+		size Bytes
+	}{{"terms-bytes", s.TermsBytes}, {"commit-bytes", s.CommitBytes}, {"system-chunk-bytes", s.SystemChunkBytes}} {
+		if record.size > s.SegmentBytes/4 {
+			errs = append(errs, fmt.Errorf("--%s (%s) must be at most a quarter of --segment-bytes (%s), which it is a record in", record.name, record.size, s.SegmentBytes))
+		}
+	}
+	return errs
 }
 
 func (s *Server) validateTLS() (errs []error) {
