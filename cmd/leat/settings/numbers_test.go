@@ -46,12 +46,29 @@ func TestSettingsThatContradictEachOther(t *testing.T) {
 		"--terms-bytes=20MiB":                                "--terms-bytes (20MiB) must be at most a quarter of --segment-bytes (64MiB)",
 		"--commit-bytes=20MiB":                               "--commit-bytes (20MiB) must be at most a quarter of --segment-bytes (64MiB)",
 		"--system-chunk-bytes=20MiB":                         "--system-chunk-bytes (20MiB) must be at most a quarter of --segment-bytes (64MiB)",
+		"--api-event-age=500ms":                              "--api-event-age must be at least 1s, not 500ms",
+		"--api-watch-timeout=999ms":                          "--api-watch-timeout must be at least 1s, not 999ms",
+		"--max-producers=4294967296":                         "--max-producers must be at most 2147483647",
 		"--max-batch-bytes=4611686018427387904":              "--segment-bytes (64MiB) must be at least four times --max-batch-bytes (4194304TiB)",
 		"--max-channel-memory=12MiB --max-batch-bytes=4MiB":  "",
 	} {
 		s, _ := declare(t, append(strings.Fields(args), "--data", "x")...)
 		if got := fmt.Sprint(s.Validate()); want == "" && got != "<nil>" || !strings.Contains(got, want) {
 			t.Errorf("%s: %s, want %q", args, got, want)
+		}
+	}
+}
+
+// TestNodeNameThatTheAPIRefuses: the log would be bound to it at the first start,
+// and to no other name afterwards.
+func TestNodeNameThatTheAPIRefuses(t *testing.T) {
+	for name, ok := range map[string]bool{
+		"leat-0": true, "a": true, "0.leat.svc": true, strings.Repeat("a", 63): true,
+		"": false, "Leat": false, "node_1": false, "-a": false, "a.": false, "a b": false, "a..b": false, "a\n": false, strings.Repeat("a", 64): false,
+	} {
+		s, _ := declare(t, "--data", "x", "--node", name)
+		if err := s.Validate(); (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "--node must be") {
+			t.Errorf("%q: %v", name, err)
 		}
 	}
 }
