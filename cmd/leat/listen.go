@@ -119,7 +119,9 @@ func listen(c *cobra.Command, cl *client.Client, broker string, q client.TailQue
 		} else {
 			failed++
 		}
-		printErr = errors.Join(printErr, print(a))
+		if err := print(a); printErr == nil {
+			printErr = err // the next ones would be the same
+		}
 	}
 	errs := c.ErrOrStderr()
 	q.Notice = noticePrinter(errs)

@@ -43,7 +43,7 @@ func (l *lineReader) next() (operations.Line, error) {
 	}
 	line, err := operations.ParseLine(b)
 	if err != nil {
-		return line, fmt.Errorf("a line of the stream does not parse: %w", err)
+		return line, &logError{fmt.Sprintf("a line of the stream does not parse: %v; is the server a newer one?", err)}
 	}
 	return line, nil
 }

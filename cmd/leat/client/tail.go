@@ -76,7 +76,7 @@ type brokenError struct{ error }
 // Unwrap returns the reason.
 func (e *brokenError) Unwrap() error { return e.error }
 
-// logError is why the server can read no further.
+// logError is why a stream can be read no further, by the server or here.
 type logError struct{ reason string }
 
 func (e *logError) Error() string { return e.reason }
@@ -176,7 +176,7 @@ func (t *tail) stream(ctx context.Context) error {
 			if whole {
 				err = errEnded
 			}
-			if errors.As(err, new(*eachError)) {
+			if errors.As(err, new(*eachError)) || errors.As(err, new(*logError)) {
 				return err
 			}
 			return &brokenError{err}

@@ -46,6 +46,17 @@ func streams(t *testing.T, all ...[]operations.Line) (c *Client, since func() []
 	return &Client{Namespace: "default", http: s.Client(), base: base}, func() []string { return asked }
 }
 
+// TestTailEndsWhereALineDoesNotParse, instead of asking for that line for ever.
+func TestTailEndsWhereALineDoesNotParse(t *testing.T) {
+	bad := eventLine(1)
+	bad.Event = json.RawMessage(`{"id":`)
+	c, _ := streams(t, []operations.Line{eventLine(0), bad, eventLine(2)})
+	err := c.Tail(t.Context(), "b", TailQuery{Since: "beginning", Follow: true, Reconnect: time.Hour}, func(operations.Line) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "does not parse") {
+		t.Error(err)
+	}
+}
+
 func eventLine(offset uint64) operations.Line {
 	return operations.Line{Offset: offset, Time: time.Unix(1, 0).UTC(), Event: json.RawMessage(fmt.Sprintf(`{"id":"%d"}`, offset))}
 }

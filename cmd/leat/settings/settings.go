@@ -4,6 +4,7 @@
 package settings
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -256,28 +257,42 @@ func loadFile(f *pflag.FlagSet, path string) error {
 		if flag.Changed {
 			continue
 		}
-		if _, list := value.([]any); list && flag.Value.Type() != "stringSlice" {
-			return fmt.Errorf("configuration file %s: settings.%s takes one value, not a list", path, key)
+		v, err := fileValue(value, flag.Value.Type() == "stringSlice")
+		if err != nil {
+			return fmt.Errorf("configuration file %s: settings.%s %w", path, key, err)
 		}
-		if err := set(f, key, fileValue(value)); err != nil {
+		if err := set(f, key, v); err != nil {
 			return fmt.Errorf("configuration file %s: settings.%s: %w", path, key, err)
 		}
 	}
 	return nil
 }
 
-func fileValue(v any) string {
-	if list, ok := v.([]any); ok {
-		parts := make([]string, len(list))
-		for i, p := range list {
-			parts[i] = fmt.Sprint(p)
+// fileValue is a value as a flag takes it.
+func fileValue(v any, list bool) (string, error) {
+	switch v := v.(type) {
+	case nil:
+		return "", errors.New("has no value: write one, or leave the key out")
+	case map[string]any:
+		return "", errors.New("takes one value, not an object")
+	case []any:
+		if !list {
+			return "", errors.New("takes one value, not a list")
 		}
-		return strings.Join(parts, ",")
+		parts := make([]string, len(v))
+		for i, p := range v {
+			var err error
+			if parts[i], err = fileValue(p, false); err != nil {
+				return "", errors.New("takes a list of single values")
+			}
+		}
+		return strings.Join(parts, ","), nil
+	case float64:
+		if v == float64(int64(v)) {
+			return fmt.Sprint(int64(v)), nil
+		}
 	}
-	if n, ok := v.(float64); ok && n == float64(int64(n)) {
-		return fmt.Sprint(int64(n))
-	}
-	return fmt.Sprint(v)
+	return fmt.Sprint(v), nil
 }
 
 func suggest(f *pflag.FlagSet, key string) string {

@@ -53,12 +53,15 @@ settings:
 func TestFileErrorsNameTheKey(t *testing.T) {
 	head := "apiVersion: leat.dev/v1alpha1\nkind: ServerConfiguration\n"
 	for name, c := range map[string]struct{ content, want string }{
-		"unknown setting": {head + "settings: {retentio: 1h}", "settings.retentio is not known; did you mean"},
-		"unknown field":   {head + "setings: {}", `unknown field "setings"`},
-		"wrong kind":      {"apiVersion: v1\nkind: X\n", "must be leat.dev/v1alpha1 and ServerConfiguration"},
-		"no settings":     {"retention: 1h\n", "each setting under settings:"},
-		"a list":          {head + "settings: {retention: [1h]}", "settings.retention takes one value, not a list"},
-		"bad value":       {head + "settings: {max-disk: huge}", "settings.max-disk"},
+		"unknown setting":  {head + "settings: {retentio: 1h}", "settings.retentio is not known; did you mean"},
+		"unknown field":    {head + "setings: {}", `unknown field "setings"`},
+		"wrong kind":       {"apiVersion: v1\nkind: X\n", "must be leat.dev/v1alpha1 and ServerConfiguration"},
+		"no settings":      {"retention: 1h\n", "each setting under settings:"},
+		"a list":           {head + "settings: {retention: [1h]}", "settings.retention takes one value, not a list"},
+		"no value":         {head + "settings: {data: }", "settings.data has no value: write one, or leave the key out"},
+		"an object":        {head + "settings: {node: {name: a}}", "settings.node takes one value, not an object"},
+		"a list in a list": {head + "settings: {allow-destinations: [[10.0.0.0/8]]}", "settings.allow-destinations takes a list of single values"},
+		"bad value":        {head + "settings: {max-disk: huge}", "settings.max-disk"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, f := declare(t, "--config", write(t, c.content))
