@@ -48,6 +48,8 @@ func TestSettingsThatContradictEachOther(t *testing.T) {
 		"--system-chunk-bytes=20MiB":                         "--system-chunk-bytes (20MiB) must be at most a quarter of --segment-bytes (64MiB)",
 		"--api-event-age=500ms":                              "--api-event-age must be at least 1s, not 500ms",
 		"--api-watch-timeout=999ms":                          "--api-watch-timeout must be at least 1s, not 999ms",
+		"--max-disk=255MiB":                                  "--max-disk (255MiB) must be 0, for no bound, or at least --snapshot-bytes (128MiB) and twice --segment-bytes (64MiB), 256MiB in all",
+		"--max-disk=256MiB":                                  "",
 		"--max-producers=4294967296":                         "--max-producers must be at most 2147483647",
 		"--max-batch-bytes=4611686018427387904":              "--segment-bytes (64MiB) must be at least four times --max-batch-bytes (4194304TiB)",
 		"--max-channel-memory=12MiB --max-batch-bytes=4MiB":  "",

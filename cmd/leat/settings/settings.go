@@ -146,7 +146,7 @@ func (s *Server) declareLog(f *pflag.FlagSet) {
 	f.DurationVar(&s.RetentionAge, "retention", 7*24*time.Hour, "how long events are kept; leat.dev/retention sets it for one broker or channel")
 	f.DurationVar(&s.DeadLetterRetentionAge, "dead-letter-retention", 30*24*time.Hour, "how long dead letters are kept")
 	bytesVar(f, &s.DeadLetterMaxBytes, "dead-letter-max-bytes", 1<<30, "size of one subscription's dead letter log; the oldest go first")
-	bytesVar(f, &s.MaxDisk, "max-disk", 0, "size of the event log on disk; 0: no bound")
+	bytesVar(f, &s.MaxDisk, "max-disk", 0, "size of the event log on disk, at least snapshot-bytes and twice segment-bytes; 0: no bound")
 	f.StringVar(&s.MaxDiskPolicy, "max-disk-policy", "drop", "beyond max-disk: drop the oldest events, of the channel most over its quota first, or refuse new ones with 503")
 	bytesVar(f, &s.DiskFloor, "disk-floor", 256<<20, "free space below which events are answered with 503")
 	bytesVar(f, &s.DiskReserve, "disk-reserve", 64<<20, "free space below which resources, cursors and outcomes are not written either")

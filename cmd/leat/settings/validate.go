@@ -77,6 +77,9 @@ func (s *Server) validateTogether() (errs []error) {
 	if s.MaxEventBytes > s.MaxBatchBytes {
 		errs = append(errs, fmt.Errorf("--max-event-bytes (%s) must not exceed --max-batch-bytes (%s), the limit of a whole body", s.MaxEventBytes, s.MaxBatchBytes))
 	}
+	if least := s.SnapshotBytes + 2*s.SegmentBytes; s.MaxDisk > 0 && s.MaxDisk < least {
+		errs = append(errs, fmt.Errorf("--max-disk (%s) must be 0, for no bound, or at least --snapshot-bytes (%s) and twice --segment-bytes (%s), %s in all: what is deleted are whole segments that a snapshot covers", s.MaxDisk, s.SnapshotBytes, s.SegmentBytes, least))
+	}
 	if s.MaxProducers > math.MaxInt32 {
 		errs = append(errs, fmt.Errorf("--max-producers must be at most %d", math.MaxInt32))
 	}
