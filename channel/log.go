@@ -138,6 +138,20 @@ func (c *raftChannel) Partitions() []Partition { return *c.parts.Load() }
 // maxPooled is the largest buffer that is kept, in bytes.
 const maxPooled = 1 << 20
 
+// buffer is one for an append in the making, which is kept when it is done.
+func (s *Shard) buffer() *[]byte {
+	if buf, _ := s.buffers.Get().(*[]byte); buf != nil {
+		return buf
+	}
+	return new([]byte)
+}
+
+func (s *Shard) keep(buf *[]byte) {
+	if cap(*buf) <= maxPooled {
+		s.buffers.Put(buf)
+	}
+}
+
 // Append implements Channel.
 func (c *raftChannel) Append(ctx context.Context, events []*event.Event) error {
 	if len(events) == 0 {
@@ -146,15 +160,8 @@ func (c *raftChannel) Append(ctx context.Context, events []*event.Event) error {
 	if err := c.appendable(); err != nil {
 		return err
 	}
-	buf, _ := c.shard.buffers.Get().(*[]byte)
-	if buf == nil {
-		buf = new([]byte)
-	}
-	defer func() {
-		if cap(*buf) <= maxPooled {
-			c.shard.buffers.Put(buf)
-		}
-	}()
+	buf := c.shard.buffer()
+	defer c.shard.keep(buf)
 	*buf = encodeAppend((*buf)[:0], *c.parts.Load(), events)
 	if _, err := c.shard.propose(ctx, raftlog.Events, *buf); err != nil {
 		return fmt.Errorf("append to %v: %w", c, err)

@@ -19,8 +19,10 @@ import (
 type Shard struct {
 	o     Options
 	group Group
-	tail  tail
-	cache runCache
+	// beginner is the group, where it takes commands from who does not wait.
+	beginner beginner
+	tail     tail
+	cache    runCache
 
 	buffers   sync.Pool // of *[]byte, for appends in the making
 	retention retention
@@ -80,7 +82,10 @@ func (s *Shard) readStats() ReadStats {
 }
 
 // Bind gives the shard its group, opened with the shard as its machine.
-func (s *Shard) Bind(g Group) { s.group = g }
+func (s *Shard) Bind(g Group) {
+	s.group = g
+	s.beginner, _ = g.(beginner)
+}
 
 func (s *Shard) reset() {
 	s.nextID = 1

@@ -25,6 +25,8 @@ type batch struct {
 	n    int
 	size int64 // what it counts against the bound of pending bytes
 	done chan struct{}
+	// waiters are those who began commands and do not wait on done.
+	waiters []waiter
 	// Set before done is closed.
 	results []any
 	err     error
@@ -45,18 +47,25 @@ type coalescer struct {
 	maxPending int64
 	// entry, unless nil, is told of each entry.
 	entry func(commands, bytes int, err error)
+	// proposed, unless nil, is told of each command that was begun, and name is
+	// the group's, for its error.
+	proposed func(Class, time.Duration, error)
+	name     string
 
 	mu       sync.Mutex
-	queue    []*batch // the last one takes more; those before are full
-	pending  int64    // bytes in queue and in flight
-	lastTime int64    // log time; never goes back
-	recent   int      // bytes of the last batch: the next one is likely to be as large
-	busy     bool     // an entry is in flight
-	crowded  bool     // the last one held several commands
+	queue    []*batch    // the last one takes more; those before are full
+	pending  int64       // bytes in queue and in flight
+	lastTime int64       // log time; never goes back
+	recent   int         // bytes of the last batch: the next one is likely to be as large
+	busy     bool        // an entry is in flight
+	flying   *batch      // that entry
+	late     *time.Timer // fires when the time of some waiter may have passed; nil: none waits
+	crowded  bool        // the last one held several commands
 	closed   bool
 
 	kick    chan struct{} // wakes run: there is something to cut, or to end
 	stopped chan struct{}
+	telling sync.WaitGroup // who is being told what became of what was begun
 }
 
 // commitFunc makes one entry durable and applies it. It has finish called once,
@@ -101,18 +110,33 @@ const leastRoom = 1 << 10
 // add packs a command into a batch. mine says that it is the caller's to hand
 // that over.
 func (c *coalescer) add(class Class, cmd []byte) (b *batch, i int, mine bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b, err = c.pack(class, cmd); err != nil {
+		return nil, 0, false, err
+	}
+	switch {
+	case c.busy:
+	case !c.crowded && len(c.queue) == 1 && c.direct != nil && c.direct(len(b.buf)):
+		mine = c.cut() == b
+	default:
+		c.wake()
+	}
+	return b, b.n - 1, mine, nil
+}
+
+// pack makes a command the last one of the last batch; mu is held.
+func (c *coalescer) pack(class Class, cmd []byte) (b *batch, err error) {
 	size := int64(len(cmd) + binary.MaxVarintLen32)
 	bound := c.maxPending
 	if class == Control {
 		bound *= 2 // what frees space and memory must not wait behind what fills it
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.closed {
-		return nil, 0, false, ErrClosed
+		return nil, ErrClosed
 	}
 	if c.pending > 0 && c.pending+size > bound {
-		return nil, 0, false, ErrOverloaded
+		return nil, ErrOverloaded
 	}
 	c.pending += size
 	if n := len(c.queue); n > 0 && len(c.queue[n-1].buf)+int(size) <= c.maxEntry {
@@ -127,14 +151,7 @@ func (c *coalescer) add(class Class, cmd []byte) (b *batch, i int, mine bool, er
 	b.buf = append(b.buf, cmd...)
 	b.n++
 	b.size += size
-	switch {
-	case c.busy:
-	case !c.crowded && len(c.queue) == 1 && c.direct != nil && c.direct(len(b.buf)):
-		mine = c.cut() == b
-	default:
-		c.wake()
-	}
-	return b, b.n - 1, mine, nil
+	return b, nil
 }
 
 func (c *coalescer) wake() {
@@ -196,13 +213,15 @@ func (c *coalescer) finish(b *batch, results []any, err error) {
 	}
 	c.mu.Lock()
 	c.pending -= b.size
-	c.busy, c.crowded = false, b.n > 1
+	c.busy, c.flying, c.crowded = false, nil, b.n > 1
 	more := len(c.queue) > 0 || c.closed
+	waiters := c.takeWaiters(b)
 	c.mu.Unlock()
 	close(b.done)
 	if more {
 		c.wake()
 	}
+	c.answer(b, waiters)
 }
 
 // cut takes the oldest batch and stamps it, if none is in flight; mu is held.
@@ -213,7 +232,7 @@ func (c *coalescer) cut() *batch {
 	b := c.queue[0]
 	c.queue[0] = nil
 	c.queue = c.queue[1:]
-	c.busy = true
+	c.busy, c.flying = true, b
 	c.recent = min(len(b.buf), c.maxEntry)
 	if cap(b.buf) > 2*max(len(b.buf), leastRoom) {
 		b.buf = slices.Clone(b.buf) // who keeps it in memory counts its bytes, not its room
@@ -239,9 +258,20 @@ func (c *coalescer) shut() {
 	for _, b := range queue {
 		b.err = ErrClosed
 		close(b.done)
+		c.mu.Lock()
+		waiters := c.takeWaiters(b)
+		c.mu.Unlock()
+		c.answer(b, waiters)
 	}
 	for c.inFlight() {
 		<-c.kick
+	}
+	c.telling.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.late != nil {
+		c.late.Stop()
+		c.late = nil
 	}
 }
 

@@ -229,8 +229,8 @@ func (g *Group) caughtUp(ctx context.Context) error {
 // ends first) leaves open whether the command is applied; any other means that
 // nothing was written.
 func (g *Group) Propose(ctx context.Context, class Class, cmd []byte) (any, error) {
-	if most := g.log.MaxEntry() - entryHeaderSize - binary.MaxVarintLen32; int64(len(cmd)) > most {
-		return nil, fmt.Errorf("log %s: %w: %d bytes, at most %d", g.o.Name, ErrTooLarge, len(cmd), most)
+	if err := g.fits(cmd); err != nil {
+		return nil, err
 	}
 	began := time.Now()
 	r, err := g.propose(ctx, class, cmd)
@@ -241,6 +241,14 @@ func (g *Group) Propose(ctx context.Context, class Class, cmd []byte) (any, erro
 		return nil, fmt.Errorf("log %s: %w", g.o.Name, err)
 	}
 	return r, nil
+}
+
+// fits refuses a command that is too large for the log.
+func (g *Group) fits(cmd []byte) error {
+	if most := g.log.MaxEntry() - entryHeaderSize - binary.MaxVarintLen32; int64(len(cmd)) > most {
+		return fmt.Errorf("log %s: %w: %d bytes, at most %d", g.o.Name, ErrTooLarge, len(cmd), most)
+	}
+	return nil
 }
 
 // propose refuses events during a stall. Control commands wait on: there are few

@@ -77,16 +77,47 @@ func (s *space) look() {
 // check refuses a command that must not be written now: with ErrDiskFull, or
 // with ErrStalled where the disk does not tell what is free.
 func (s *space) check(ctx context.Context, class Class) error {
-	floor := s.reserve
-	if class == Events {
-		floor = s.floor
-	}
 	free, err := s.current(ctx)
 	switch {
 	case errors.Is(err, ErrStalled), errors.Is(err, ErrClosed):
 		return err
 	case err != nil:
 		return fmt.Errorf("%w: cannot tell what is free: %w", ErrDiskFull, err)
+	}
+	return s.judge(class, free)
+}
+
+// checkNow is check for who does not wait: where the reading is old it asks for
+// another one, and where it is twice as old as it may be it gives ErrWouldWait.
+func (s *space) checkNow(class Class) error {
+	age := s.clock.Now().UnixNano() - s.read.Load()
+	if age < 0 || age >= 2*int64(spaceAge) {
+		return ErrWouldWait
+	}
+	if age >= int64(spaceAge) {
+		s.mu.Lock()
+		s.ask()
+		s.mu.Unlock()
+	}
+	return s.judge(class, s.free.Load())
+}
+
+// ask wants a reading, if none is at hand; mu is held.
+func (s *space) ask() {
+	if !s.began.IsZero() {
+		return
+	}
+	select {
+	case s.asked <- struct{}{}:
+	default:
+	}
+}
+
+// judge refuses a command for what is free.
+func (s *space) judge(class Class, free uint64) error {
+	floor := s.reserve
+	if class == Events {
+		floor = s.floor
 	}
 	if free < floor {
 		return fmt.Errorf("%w: %d MiB free in %s, %d needed", ErrDiskFull, free>>20, s.dir, floor>>20)
@@ -111,12 +142,7 @@ func (s *space) current(ctx context.Context) (uint64, error) {
 	}
 	s.mu.Lock()
 	next := s.next
-	if s.began.IsZero() {
-		select {
-		case s.asked <- struct{}{}:
-		default:
-		}
-	}
+	s.ask()
 	s.mu.Unlock()
 	late := time.NewTimer(s.stallAfter)
 	defer late.Stop()

@@ -64,7 +64,7 @@ func (g *Group) openStores() error {
 	g.space = newSpace(fs, dir, g.o, store.Ready)
 	g.coalescer = newCoalescer(g.o.MaxEntryBytes, g.o.MaxPendingBytes, g.o.Clock.Now, g.space.check, g.commits.commit)
 	g.coalescer.direct = g.commits.direct
-	g.coalescer.entry = g.o.Hooks.Entry
+	g.coalescer.entry, g.coalescer.proposed, g.coalescer.name = g.o.Hooks.Entry, g.o.Hooks.Proposed, g.o.Name
 	g.fsm = &fsm{machine: g.o.Machine, store: store, observe: g.coalescer.observeTime, fatal: report}
 	return nil
 }

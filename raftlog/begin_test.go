@@ -1,0 +1,226 @@
+package raftlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/leat-dev/leat/raftlog/vfs/memfs"
+)
+
+// outcomes notes what became of commands that were begun.
+type outcomes struct {
+	mu   sync.Mutex
+	told map[string][]error
+}
+
+func (o *outcomes) of(name string) func(error) {
+	return func(err error) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.told == nil {
+			o.told = map[string][]error{}
+		}
+		o.told[name] = append(o.told[name], err)
+	}
+}
+
+// expect says what all were told, each once.
+func (o *outcomes) expect(t *testing.T, want map[string]error) {
+	t.Helper()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.told) != len(want) {
+		t.Errorf("%d were told, want %d: %v", len(o.told), len(want), o.told)
+	}
+	for name, err := range want {
+		if got := o.told[name]; len(got) != 1 || !errors.Is(got[0], err) {
+			t.Errorf("%s was told %v, want %v", name, got, err)
+		}
+	}
+}
+
+// beginning is a coalescer in fake time, whose commits wait for release.
+func beginning(t *testing.T, f func(c *coalescer, o *outcomes, begin func(name string, within time.Duration), release chan error, stop func())) {
+	synctest.Test(t, func(t *testing.T) {
+		refused := errors.New("not this one")
+		release := make(chan error)
+		c := newCoalescer(1<<20, 1<<20, time.Now, noLimit, func(data []byte, finish func([]any, error)) {
+			go func() { // as raft's own goroutine
+				if err := <-release; err != nil {
+					finish(nil, err)
+					return
+				}
+				results, err := echo(data)
+				for i, r := range results {
+					if r == "refused" {
+						results[i] = refused
+					}
+				}
+				finish(results, err)
+			}()
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		go c.run(ctx)
+		synctest.Wait()
+		o := &outcomes{}
+		f(c, o, func(name string, within time.Duration) {
+			if err := c.begin([]byte(name), waiter{class: Events, by: time.Now().Add(within), done: o.of(name)}); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}, release, stop)
+		stop()
+		<-c.stopped
+		if c.late != nil {
+			t.Error("somebody is waited for still")
+		}
+	})
+}
+
+// TestBegunCommandsAreToldWhatBecame of them, once, and go with the flush.
+func TestBegunCommandsAreToldWhatBecame(t *testing.T) {
+	beginning(t, func(c *coalescer, o *outcomes, begin func(string, time.Duration), release chan error, _ func()) {
+		for i := range 10 {
+			begin(fmt.Sprint(i), time.Hour)
+		}
+		synctest.Wait()
+		if c.inFlight() {
+			t.Error("an entry is on its way before the flush")
+		}
+		c.flush()
+		synctest.Wait()
+		begin("refused", time.Hour)
+		c.flush()
+		synctest.Wait()
+		o.expect(t, nil)
+		release <- nil
+		synctest.Wait()
+		want := map[string]error{}
+		for i := range 10 {
+			want[fmt.Sprint(i)] = nil
+		}
+		o.expect(t, want)
+		release <- nil
+		synctest.Wait()
+		if got := o.told["refused"]; len(got) != 1 || got[0] == nil || got[0].Error() != "not this one" {
+			t.Errorf("told %v, want the error that apply gave", got)
+		}
+		time.Sleep(2 * time.Hour) // nobody is told that it is late
+		if n := len(o.told["0"]); n != 1 {
+			t.Errorf("told %d times", n)
+		}
+	})
+}
+
+// TestBegunCommandsEndInTime: each by its own, in flight and in the queue; what
+// becomes of them later they are not told.
+func TestBegunCommandsEndInTime(t *testing.T) {
+	beginning(t, func(c *coalescer, o *outcomes, begin func(string, time.Duration), release chan error, _ func()) {
+		begin("flying", time.Second)
+		c.flush()
+		synctest.Wait()
+		begin("queued", 3*time.Second)
+		begin("sooner", 2*time.Second)
+		begin("patient", time.Hour)
+		want := map[string]error{}
+		for _, name := range []string{"flying", "sooner", "queued"} {
+			time.Sleep(time.Second - time.Nanosecond)
+			synctest.Wait()
+			o.expect(t, want)
+			time.Sleep(time.Nanosecond)
+			synctest.Wait()
+			want[name] = ErrUnknownOutcome
+			o.expect(t, want)
+		}
+		release <- nil
+		synctest.Wait()
+		release <- nil
+		synctest.Wait()
+		want["patient"] = nil
+		o.expect(t, want)
+		time.Sleep(2 * time.Hour)
+	})
+}
+
+// TestBegunCommandsAreToldOfTheEnd: those in flight what becomes of them, the
+// others that nothing does.
+func TestBegunCommandsAreToldOfTheEnd(t *testing.T) {
+	beginning(t, func(c *coalescer, o *outcomes, begin func(string, time.Duration), release chan error, stop func()) {
+		failed := errors.New("the lead is lost")
+		begin("flying", time.Hour)
+		begin("flying too", time.Hour)
+		c.flush()
+		synctest.Wait()
+		begin("queued", time.Hour)
+		begin("queued too", time.Hour)
+		stop()
+		synctest.Wait()
+		o.expect(t, map[string]error{"queued": ErrClosed, "queued too": ErrClosed})
+		release <- failed
+		<-c.stopped
+		o.expect(t, map[string]error{"queued": ErrClosed, "queued too": ErrClosed, "flying": failed, "flying too": failed})
+		if err := c.begin([]byte("late"), waiter{}); !errors.Is(err, ErrClosed) {
+			t.Errorf("begun after the end: %v", err)
+		}
+	})
+}
+
+// TestBeginOnAGroup: commands are applied in their order, are refused as those
+// of Propose are, and nobody waits to learn what is free.
+func TestBeginOnAGroup(t *testing.T) {
+	disk := &fullDisk{FS: memfs.New(0), free: 1000}
+	clock := &handClock{now: time.Unix(1e9, 0)}
+	proposed := make(chan error, 10)
+	g, m := openGroup(t, "/g", func(o *Options) {
+		o.FS, o.Clock, o.DiskFloor, o.DiskReserve = disk, clock, 100, 10
+		o.Hooks.Proposed = func(_ Class, _ time.Duration, err error) { proposed <- err }
+	})
+	defer closeGroup(t, g)
+	clock.add(time.Second)
+	begin := func(cmd string) error {
+		done := make(chan error, 1)
+		if err := g.Begin(Events, []byte(cmd), time.Now().Add(time.Minute), func(err error) { done <- err }); err != nil {
+			return err
+		}
+		g.Flush()
+		return <-done
+	}
+	if err := begin("a"); !errors.Is(err, ErrWouldWait) {
+		t.Errorf("with an old reading of the space: %v", err)
+	}
+	if _, err := g.Propose(t.Context(), Events, []byte("a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-proposed; err != nil {
+		t.Error(err)
+	}
+	for _, cmd := range []string{"b", "c"} {
+		if err := begin(cmd); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-proposed; err != nil {
+			t.Error(err)
+		}
+	}
+	m.mu.Lock()
+	if !slices.Equal(m.commands, []string{"a", "b", "c"}) {
+		t.Errorf("applied %q", m.commands)
+	}
+	m.mu.Unlock()
+	disk.set(50)
+	clock.add(time.Second)
+	if _, err := g.Propose(t.Context(), Events, []byte("x")); !errors.Is(err, ErrDiskFull) {
+		t.Fatal(err)
+	}
+	if err := begin("x"); !errors.Is(err, ErrDiskFull) {
+		t.Errorf("on a full disk: %v", err)
+	}
+	if err := begin(string(make([]byte, 64<<20))); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("a command without end: %v", err)
+	}
+}
