@@ -145,8 +145,8 @@ type target struct {
 // serve does what a request asks for, and notes what it was.
 func (i *Ingress) serve(q *request, a *http1.Answer, served *serving) error {
 	defer i.requests.Add(-1)
-	if i.requests.Add(1) > i.o.MaxRequests {
-		return refuse(http.StatusServiceUnavailable, "%d requests are being handled already, which is the limit; send again later", i.o.MaxRequests).short(ShortageRequests)
+	if err := i.enter(); err != nil {
+		return err
 	}
 	t, err := i.target(q)
 	if err != nil {
@@ -164,6 +164,14 @@ func (i *Ingress) serve(q *request, a *http1.Answer, served *serving) error {
 		return nil
 	}
 	return refuse(http.StatusMethodNotAllowed, "method %s is not allowed: send events with POST", q.method)
+}
+
+// enter counts a request that is being handled.
+func (i *Ingress) enter() error {
+	if i.requests.Add(1) > i.o.MaxRequests {
+		return refuse(http.StatusServiceUnavailable, "%d requests are being handled already, which is the limit; send again later", i.o.MaxRequests).short(ShortageRequests)
+	}
+	return nil
 }
 
 // kinds are what the two forms of a path name.
@@ -221,30 +229,10 @@ func (i *Ingress) options(q *request, a *http1.Answer) {
 
 // accept reads a request and appends its events.
 func (i *Ingress) accept(q *request, t target, served *serving) error {
-	if err := i.checkHeaders(q.headers); err != nil {
-		return err
-	}
-	limit, err := i.bodyLimit(q.headers)
-	if err != nil {
-		return err
-	}
 	var b body
 	defer i.bodies.release(&b)
-	if q.inMemory {
-		err = i.bodies.borrow(&b, q.whole, limit)
-	} else {
-		b.of = t.channel.ID().UID
-		err = i.bodies.read(&b, q.body, q.length, limit)
-	}
-	served.Bytes = len(b.bytes)
-	if err != nil {
-		return err
-	}
-	events, _, err := event.FromMessage(q.headers, b.bytes, i.o.Limits)
+	events, err := i.take(q, t, served, &b)
 	if err != nil || len(events) == 0 {
-		return err
-	}
-	if err := i.stamp(events, t, q.headers, served); err != nil {
 		return err
 	}
 	ctx, cancel := i.within(q)
@@ -259,6 +247,33 @@ func (i *Ingress) accept(q *request, t target, served *serving) error {
 	served.Events = len(events)
 	i.o.Accepted(t.channel.ID(), events)
 	return nil
+}
+
+// take reads a request's events, which are good until its body is released, also
+// where there is an error.
+func (i *Ingress) take(q *request, t target, served *serving, b *body) ([]*event.Event, error) {
+	if err := i.checkHeaders(q.headers); err != nil {
+		return nil, err
+	}
+	limit, err := i.bodyLimit(q.headers)
+	if err != nil {
+		return nil, err
+	}
+	if q.inMemory {
+		err = i.bodies.borrow(b, q.whole, limit)
+	} else {
+		b.of = t.channel.ID().UID
+		err = i.bodies.read(b, q.body, q.length, limit)
+	}
+	served.Bytes = len(b.bytes)
+	if err != nil {
+		return nil, err
+	}
+	events, _, err := event.FromMessage(q.headers, b.bytes, i.o.Limits)
+	if err != nil || len(events) == 0 {
+		return nil, err
+	}
+	return events, i.stamp(events, t, q.headers, served)
 }
 
 // checkHeaders refuses what no event can be read under.

@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"time"
 
-	"golang.org/x/net/netutil"
-
 	"github.com/leat-dev/leat/broker/http1"
 )
 
@@ -77,7 +75,7 @@ func NewServer(i *Ingress, h http.Handler, o ServerOptions) *Server {
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 	}}
 	s.plain = http1.NewServer(http1.Options{
-		Handler: i.ServePlain, Fallback: s.standard,
+		Handler: i.ServePlain, Async: i.async(), Fallback: s.standard,
 		ReadHeaderTimeout: o.ReadHeaderTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout, IdleTimeout: o.IdleTimeout,
 		Logger: o.Logger,
 	})
@@ -99,9 +97,3 @@ func (s *Server) Shutdown(ctx context.Context) error { return s.plain.Shutdown(c
 
 // Close ends everything at once.
 func (s *Server) Close() error { return s.plain.Close() }
-
-// LimitConns bounds the connections that a listener has accepted at once.
-func LimitConns(l net.Listener, o ServerOptions) net.Listener {
-	o.setDefaults()
-	return netutil.LimitListener(l, o.MaxConns)
-}

@@ -16,9 +16,11 @@ import (
 
 	"github.com/leat-dev/leat/api/event"
 	"github.com/leat-dev/leat/channel"
+	"github.com/leat-dev/leat/raftlog"
 )
 
-// fakeChannel keeps what is appended. Only Append and ID may be called.
+// fakeChannel keeps what is appended. Only Append, Begin, Flush and ID may be
+// called.
 type fakeChannel struct {
 	channel.Channel
 	id channel.ID
@@ -27,6 +29,48 @@ type fakeChannel struct {
 	appends [][]*event.Event
 	// fail, where set, is asked instead of keeping events.
 	fail func(ctx context.Context) error
+	// begun counts calls of Begin; those of whom wait for Flush.
+	begun   int
+	waiting []func(error)
+}
+
+var _ channel.Beginner = (*fakeChannel)(nil)
+
+// Begin does what Append would. Where that fails, every other time it does not
+// begin, but leaves it to Append.
+func (c *fakeChannel) Begin(events []*event.Event, by time.Time, done func(error)) error {
+	c.mu.Lock()
+	c.begun++
+	fail, even := c.fail, c.begun%2 == 0
+	c.mu.Unlock()
+	switch {
+	case fail == nil:
+		if err := c.Append(context.Background(), events); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		c.waiting = append(c.waiting, done)
+		c.mu.Unlock()
+	case even:
+		return fmt.Errorf("begin: %w", raftlog.ErrWouldWait)
+	default:
+		go func() {
+			ctx, cancel := context.WithDeadline(context.Background(), by)
+			defer cancel()
+			done(fail(ctx))
+		}()
+	}
+	return nil
+}
+
+func (c *fakeChannel) Flush() {
+	c.mu.Lock()
+	waiting := c.waiting
+	c.waiting = nil
+	c.mu.Unlock()
+	for _, done := range waiting {
+		done(nil)
+	}
 }
 
 func (c *fakeChannel) ID() channel.ID { return c.id }

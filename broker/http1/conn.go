@@ -26,36 +26,59 @@ const (
 	active int32 = iota
 	idle
 	closed // while it was idle: what it sends from now on is not read
+	again  // active, and its loop has been told that more has come
 )
 
-// conn is a connection that is served.
+// firstTrial is how many requests in a row have to be as a loop wants them at
+// first: with a connection that is made for one, nothing is to be won.
+const firstTrial = 2
+
+// conn is a connection that is served: by a goroutine of its own, or by a loop.
 type conn struct {
 	s     *Server
 	rwc   net.Conn
 	state atomic.Int32
 
-	buf  []byte // in which at[0] to at[1] is read and not used yet
-	at   [2]int
-	head head
-	req  Request
-	out  []byte
+	*scratch        // nil when it has rested in a loop for a while
+	at       [2]int // what of the buffer is read and not used yet
 
 	// readBy and writeBy are the deadlines that are set.
 	readBy, writeBy time.Time
 	served          bool // one request at least
+	fills           int  // reads since its latest request was awaited
+
+	// streak is how many requests in a row have come whole with one read, and trial
+	// how many make the connection a loop's: eight times as many after each time
+	// that it had to leave one.
+	streak, trial int
+	looped
 }
 
-// serve serves requests until the connection ends, or is net/http's.
+// scratch is what a connection needs while it has something to do.
+type scratch struct {
+	buf  []byte
+	head head
+	req  Request
+	// reply is what a loop's request is answered with, as it comes.
+	reply Answer
+	out   []byte
+}
+
+// serve serves requests until the connection ends, or is net/http's or a loop's.
 func (c *conn) serve() {
-	handed := false
+	handed, looped := false, false
 	defer func() {
 		if p := recover(); p != nil {
-			c.s.o.Logger.Error("serving a request panicked", "peer", c.rwc.RemoteAddr().String(), "panic", p, "stack", string(debug.Stack()))
+			c.panicked(p)
+		}
+		if looped {
+			return
 		}
 		if !handed {
 			_ = c.rwc.Close() // nobody is there to be told
 		}
 		c.s.forget(c)
+		c.s.keep(c.scratch)
 	}()
 	for {
 		now, ok := c.await()
@@ -79,17 +102,30 @@ func (c *conn) serve() {
 		if !ok {
 			return
 		}
+		if looped = c.enter(); looped {
+			return
+		}
 	}
+}
+
+func (c *conn) panicked(p any) {
+	c.s.o.Logger.Error("serving a request panicked", "peer", c.rwc.RemoteAddr().String(), "panic", p, "stack", string(debug.Stack()))
 }
 
 // unread is what has been read and not used yet.
 func (c *conn) unread() []byte { return c.buf[c.at[0]:c.at[1]] }
 
-// fill reads more into the buffer, which has room.
-func (c *conn) fill() error {
+// compact makes room in the buffer.
+func (c *conn) compact() {
 	if c.at[0] > 0 {
 		c.at = [2]int{0, copy(c.buf, c.unread())}
 	}
+}
+
+// fill reads more into the buffer, which has room.
+func (c *conn) fill() error {
+	c.compact()
+	c.fills++
 	n, err := c.rwc.Read(c.buf[c.at[1]:])
 	c.at[1] += n
 	if n > 0 {
@@ -105,6 +141,7 @@ func (c *conn) fill() error {
 // may another goroutine close the connection.
 func (c *conn) await() (time.Time, bool) {
 	now := time.Now()
+	c.fills = 0
 	if c.at[0] < c.at[1] {
 		return now, true
 	}
@@ -155,14 +192,13 @@ func (c *conn) readHead(now time.Time) verdict {
 // answer answers the request whose head was read. done is false where that is
 // for net/http to do; ok says whether the connection goes on.
 func (c *conn) answer(now time.Time) (done, ok bool) {
-	r := &c.req
-	*r = Request{
-		Path: c.head.path, Host: c.head.host, Headers: c.head.headers, Length: c.head.length,
-		Body: Body{c: c, left: c.head.length, at: c.at[0] + c.head.size, by: now.Add(c.s.o.ReadTimeout)},
-	}
+	r := c.request(now)
 	var a Answer
 	if !c.s.o.Handler(r, &a) {
 		return false, false
+	}
+	if c.streak++; c.fills > 1 || r.Body.streamed {
+		c.streak = 0
 	}
 	// Of a body that has not been read to its end, what is in the buffer can be
 	// passed over; the rest of it ends the connection.
@@ -183,6 +219,17 @@ func (c *conn) answer(now time.Time) (done, ok bool) {
 		return true, false
 	}
 	return true, true
+}
+
+// request is the one whose head was read.
+func (c *conn) request(now time.Time) *Request {
+	r := &c.req
+	*r = Request{
+		Path: c.head.path, Host: c.head.host, Headers: c.head.headers, Length: c.head.length,
+		Body: Body{c: c, left: c.head.length, at: c.at[0] + c.head.size, by: now.Add(c.s.o.ReadTimeout)},
+		Slot: r.Slot, c: c,
+	}
+	return r
 }
 
 // linger reads on for a while where the peer still sends: to close a connection

@@ -8,7 +8,13 @@
 // and understands it the same way (FuzzLikeNetHTTP); whatever it is not sure of
 // it does not judge. A connection that was handed over stays with net/http.
 //
+// A connection begins with a goroutine of its own. On Linux, one whose requests
+// come whole, and from senders that nobody has to be asked about, goes on in a
+// loop, where many are served by one goroutine (see loop), and comes back as soon
+// as something has to be waited for.
+//
 // Deadlines of a connection that is served are set anew only when an eighth of
 // them has passed, as setting them for each request would cost more than parsing
-// it: what is promised is waited for, and at most an eighth more.
+// it: what is promised is waited for, and at most an eighth more. In a loop there
+// is only one, that of idle connections.
 package http1

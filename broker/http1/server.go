@@ -19,16 +19,40 @@ type Request struct {
 	Headers Headers
 	Length  int64
 	Body    Body
+	// Slot is an Async's, for what it keeps until it has finished the request. It
+	// comes back with later ones, also of other connections.
+	Slot any
+
+	c *conn
 }
+
+// Done says that the answer to a request that was begun is known. It ends the
+// request.
+func (r *Request) Done() { r.c.finished() }
 
 // Handler answers a request, or says no and leaves it to net/http, as if it had
 // not seen it: then it must not have begun to read the body from the connection
 // (Body.Begun).
 type Handler func(r *Request, a *Answer) bool
 
-// Options of a Server. All must be set.
+// Async serves requests whose bodies are in memory, without waiting.
+type Async interface {
+	// Begin begins with a request, or says no and leaves it to the Handler. Unless
+	// it does, r.Done has to be called, once, by whatever goroutine knows first that
+	// it can be answered, and be it before Begin returns.
+	Begin(r *Request) bool
+	// Finish answers a request, on the goroutine that has called r.Done.
+	Finish(r *Request, a *Answer)
+	// Flush is called when all has been begun that there was.
+	Flush()
+}
+
+// Options of a Server. All must be set, but for Async.
 type Options struct {
 	Handler Handler
+	// Async makes what serves the requests of one loop (see loop); nil: there are no
+	// loops.
+	Async func() Async
 	// Fallback serves all other connections. It is the Server's from now on.
 	Fallback *http.Server
 	// The timeouts are those of net/http's server.
@@ -41,7 +65,7 @@ type Server struct {
 	o        Options
 	clock    clock
 	handover *handover
-	pool     sync.Pool // of *conn, for their buffers
+	pool     sync.Pool // of *scratch
 	draining atomic.Bool
 
 	mu       sync.Mutex
@@ -49,6 +73,7 @@ type Server struct {
 	conns    map[*conn]bool
 	// empty is closed once there is no connection left, while the server drains.
 	empty chan struct{}
+	loops loops
 }
 
 // NewServer makes a server.
@@ -121,11 +146,7 @@ func (s *Server) pause(d time.Duration) {
 
 // newConn counts a connection, unless the server drains.
 func (s *Server) newConn(rwc net.Conn) *conn {
-	c, _ := s.pool.Get().(*conn)
-	if c == nil {
-		c = &conn{buf: make([]byte, bufferSize)}
-	}
-	*c = conn{s: s, rwc: rwc, buf: c.buf, head: head{headers: c.head.headers}, out: c.out}
+	c := &conn{s: s, rwc: rwc, scratch: s.scratch(), trial: firstTrial}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.draining.Load() {
@@ -139,18 +160,43 @@ func (s *Server) newConn(rwc net.Conn) *conn {
 // forget ends the life of a connection here.
 func (s *Server) forget(c *conn) {
 	s.mu.Lock()
-	delete(s.conns, c)
+	defer s.mu.Unlock()
+	if s.conns[c] {
+		delete(s.conns, c)
+		s.emptied()
+	}
+}
+
+// emptied ends the drain once there is no connection left; mu is held.
+func (s *Server) emptied() {
 	if len(s.conns) == 0 && s.draining.Load() {
 		close(s.empty)
+		s.loops.stop()
 	}
-	s.mu.Unlock()
-	clear(c.head.headers)
-	c.rwc, c.req = nil, Request{}
-	s.pool.Put(c)
+}
+
+// scratch is one for a connection that has something to do; keep takes it back.
+func (s *Server) scratch() *scratch {
+	if m, _ := s.pool.Get().(*scratch); m != nil {
+		return m
+	}
+	return &scratch{buf: make([]byte, bufferSize)}
+}
+
+func (s *Server) keep(m *scratch) {
+	clear(m.head.headers)
+	m.req = Request{Slot: m.req.Slot}
+	s.pool.Put(m)
 }
 
 // drain ends the listener and what is idle, once; what is being answered goes on.
 func (s *Server) drain() {
+	var rest []*conn
+	defer func() {
+		for _, c := range rest {
+			c.drop()
+		}
+	}()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.draining.Swap(true) {
@@ -160,13 +206,16 @@ func (s *Server) drain() {
 		_ = s.listener.Close() // whoever accepts is told by draining
 	}
 	for c := range s.conns {
-		if c.state.CompareAndSwap(idle, closed) {
+		if !c.state.CompareAndSwap(idle, closed) {
+			continue
+		}
+		if c.loop != nil {
+			rest = append(rest, c) // nobody reads it who would
+		} else {
 			_ = c.rwc.Close() // nothing is on its way
 		}
 	}
-	if len(s.conns) == 0 {
-		close(s.empty)
-	}
+	s.emptied()
 }
 
 // Shutdown stops listening, answers what has come, and ends; ctx bounds it.

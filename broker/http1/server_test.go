@@ -1,204 +1,17 @@
 package http1
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/leat-dev/leat/api/event"
 )
-
-// pipes is a listener of connections in memory, so that time can be faked.
-type pipes struct {
-	conns chan net.Conn
-	errs  chan error
-	done  chan struct{}
-	once  sync.Once
-}
-
-func newPipes() *pipes {
-	return &pipes{conns: make(chan net.Conn), errs: make(chan error), done: make(chan struct{})}
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case err := <-p.errs:
-		return nil, err
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error {
-	p.once.Do(func() { close(p.done) })
-	return nil
-}
-
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
-
-// world is a server in fake time. Its handler answers with what it was sent,
-// and what /standard says is net/http's.
-type world struct {
-	*testing.T
-	*pipes
-	s      *Server
-	ended  chan error
-	plains atomic.Int64
-	// block, where set, holds up who asks for /block.
-	block chan struct{}
-}
-
-func (w *world) handle(r *Request, a *Answer) bool {
-	switch r.Path {
-	case "/standard":
-		return false
-	case "/panic":
-		panic("as asked")
-	case "/block":
-		<-w.block
-	}
-	w.plains.Add(1)
-	a.Status = http.StatusAccepted
-	switch body, whole := r.Body.Whole(); {
-	case r.Path == "/refuse":
-		a.Status, a.Headers = http.StatusForbidden, []event.Header{{Name: "X-Why", Value: "because"}}
-		var one [1]byte
-		_, _ = io.ReadFull(&r.Body, one[:])
-		if !whole {
-			_, _ = io.CopyN(io.Discard, &r.Body, bufferSize) // so that it has begun
-		}
-	case whole:
-		a.Body = append([]byte(nil), body...)
-	default:
-		a.Body, _ = io.ReadAll(&r.Body)
-	}
-	return true
-}
-
-func start(t *testing.T, l net.Listener) *world {
-	w := &world{T: t, ended: make(chan error, 1), block: make(chan struct{})}
-	w.s = NewServer(Options{
-		Handler: w.handle,
-		Fallback: &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			rw.Header().Set("X-Server", "standard")
-			body, _ := io.ReadAll(r.Body)
-			rw.Write(body)
-		})},
-		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 2 * time.Minute, IdleTimeout: 2 * time.Minute,
-		Logger: slog.New(slog.DiscardHandler),
-	})
-	go func() { w.ended <- w.s.Serve(l) }()
-	return w
-}
-
-func (w *world) stop() {
-	w.Helper()
-	if err := w.s.Close(); err != nil {
-		w.Error(err)
-	}
-	if err := <-w.ended; !errors.Is(err, http.ErrServerClosed) {
-		w.Error(err)
-	}
-}
-
-func inFakeTime(t *testing.T, f func(w *world)) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newPipes()
-		w := start(t, p)
-		w.pipes = p
-		f(w)
-		w.stop()
-	})
-}
-
-// peer is the client's end of a connection.
-type peer struct {
-	net.Conn
-	r *bufio.Reader
-}
-
-func (w *world) dial() *peer {
-	client, server := net.Pipe()
-	w.conns <- server
-	return &peer{client, bufio.NewReader(client)}
-}
-
-func overTCP(t *testing.T) (*world, func() *peer) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := start(t, l)
-	t.Cleanup(w.stop)
-	return w, func() *peer {
-		c, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Close() })
-		return &peer{c, bufio.NewReader(c)}
-	}
-}
-
-func post(path, body string) string {
-	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body)
-}
-
-// send writes beside what is read, as a pipe has no room.
-func (p *peer) send(parts ...string) {
-	go func() {
-		for _, s := range parts {
-			if s == "" {
-				continue
-			}
-			if _, err := io.WriteString(p, s); err != nil {
-				return
-			}
-		}
-	}()
-}
-
-// answer reads an answer: its status, who gave it, its body, and whether the
-// connection goes on.
-func (p *peer) answer() string {
-	res, err := http.ReadResponse(p.r, nil)
-	if err != nil {
-		return "no answer"
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err != nil || res.Header.Get("Date") == "" {
-		return fmt.Sprintf("broken: %v", err)
-	}
-	s := fmt.Sprintf("%d %s%s", res.StatusCode, res.Header.Get("X-Server"), body)
-	if res.Close {
-		s += " close"
-	}
-	return s
-}
-
-func (p *peer) expect(t *testing.T, want ...string) {
-	t.Helper()
-	for i, s := range want {
-		if got := p.answer(); got != s {
-			t.Fatalf("answer %d is %.80q, want %.80q", i, got, s)
-		}
-	}
-}
 
 // TestWhereverItIsCut: requests on one connection are answered in order,
 // however the bytes arrive.
@@ -236,8 +49,9 @@ func TestBodies(t *testing.T) {
 
 // TestHandedOver: what is not plain, and what the handler leaves, is answered by
 // net/http, with all that has been read; and so is what follows.
-func TestHandedOver(t *testing.T) {
-	w, dial := overTCP(t)
+func TestHandedOver(t *testing.T) { eachWay(t, testHandedOver) }
+
+func testHandedOver(t *testing.T, w *world, dial func() *peer) {
 	large := strings.Repeat("x", 10*bufferSize)
 	for name, c := range map[string]struct{ text, want string }{
 		"method":        {"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na", "200 standarda"},
@@ -267,8 +81,9 @@ func TestHandedOver(t *testing.T) {
 
 // TestUnreadBodyEndsTheConnection, and the answer arrives all the same. One that
 // is in memory is passed over.
-func TestUnreadBodyEndsTheConnection(t *testing.T) {
-	_, dial := overTCP(t)
+func TestUnreadBodyEndsTheConnection(t *testing.T) { eachWay(t, testUnreadBody) }
+
+func testUnreadBody(t *testing.T, _ *world, dial func() *peer) {
 	p := dial()
 	p.send(post("/refuse", "short") + post("/", "next"))
 	p.expect(t, "403 ", "202 next")
@@ -281,8 +96,9 @@ func TestUnreadBodyEndsTheConnection(t *testing.T) {
 
 // TestRefusalReachesWhoSendsALargeBody: one that sends all of it before it reads
 // an answer is not cut off by a reset, which would take the answer away.
-func TestRefusalReachesWhoSendsALargeBody(t *testing.T) {
-	_, dial := overTCP(t)
+func TestRefusalReachesWhoSendsALargeBody(t *testing.T) { eachWay(t, testRefusalOfALargeBody) }
+
+func testRefusalOfALargeBody(t *testing.T, _ *world, dial func() *peer) {
 	for range 5 {
 		p := dial()
 		if _, err := io.WriteString(p, post("/refuse", strings.Repeat("x", 5<<20))); err != nil {

@@ -1,0 +1,139 @@
+package broker
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/broker/http1"
+	"github.com/leat-dev/leat/channel"
+	"github.com/leat-dev/leat/raftlog"
+)
+
+// async serves the plain requests of a loop of package http1: what ServePlain
+// does, in two parts, with the wait for the log between them.
+type async struct {
+	i *Ingress
+	// to has begun something since the last Flush.
+	to channel.Beginner
+}
+
+// async is nil where something else than the log may have to be waited for.
+func (i *Ingress) async() func() http1.Async {
+	if i.o.Authenticator != nil {
+		return nil
+	}
+	return func() http1.Async { return &async{i: i} }
+}
+
+// begun is a request that was begun.
+type begun struct {
+	i      *Ingress
+	r      *http1.Request
+	q      request
+	s      serving
+	t      target
+	body   body
+	events []*event.Event
+	err    error
+	done   func(error) // is end, made once
+}
+
+// Begin implements http1.Async.
+func (y *async) Begin(r *http1.Request) bool {
+	whole, inMemory := r.Body.Whole()
+	if !inMemory {
+		return false
+	}
+	b, _ := r.Slot.(*begun)
+	if b == nil {
+		b = &begun{i: y.i}
+		b.done = b.end
+		r.Slot = b
+	}
+	b.r, b.s = r, serving{began: time.Now()}
+	b.q = request{method: http.MethodPost, path: r.Path, headers: plainHeaders{r.Headers}, length: r.Length, whole: whole, inMemory: true}
+	mine := true // until it is end's
+	defer func() {
+		if mine {
+			y.i.bodies.release(&b.body)
+			y.i.requests.Add(-1)
+		}
+	}()
+	err := y.i.enter()
+	if err == nil {
+		b.t, err = y.i.target(&b.q)
+		to, ok := b.t.channel.(channel.Beginner)
+		if !ok {
+			return false // also what names nothing here
+		}
+		b.s.Kind, b.s.Namespace, b.s.Name = kinds[b.t.kind], b.t.namespace, b.t.name
+		if b.events, err = y.i.take(&b.q, b.t, &b.s, &b.body); err == nil && len(b.events) > 0 {
+			if err = y.append(b, to); err == nil {
+				mine = false
+				return true
+			}
+		}
+	}
+	mine = false
+	if errors.Is(err, raftlog.ErrWouldWait) {
+		go b.wait() // as long as a request may at most; there are no more than MaxRequests
+	} else {
+		b.end(err)
+	}
+	return true
+}
+
+// append begins to append the events of a request. Where it does, the request is
+// end's, which may be called before it returns.
+func (y *async) append(b *begun, to channel.Beginner) error {
+	if y.to != to {
+		y.Flush()
+	}
+	now := time.Now()
+	if y.i.o.Spans != nil {
+		b.s.appendBegan = now
+	}
+	y.to = to
+	return to.Begin(b.events, now.Add(y.i.o.AppendTimeout), b.done)
+}
+
+// wait appends as a request does that has a goroutine.
+func (b *begun) wait() {
+	b.end(b.t.channel.Append(b.i.deadlines.context(time.Now()), b.events))
+}
+
+// end is called when it is known what becomes of a request.
+func (b *begun) end(err error) {
+	b.err = err
+	b.r.Done()
+}
+
+// Finish implements http1.Async.
+func (*async) Finish(r *http1.Request, a *http1.Answer) {
+	b := r.Slot.(*begun)
+	defer func() { *b = begun{i: b.i, done: b.done} }()
+	i := b.i
+	defer i.requests.Add(-1)
+	defer i.bodies.release(&b.body)
+	if !b.s.appendBegan.IsZero() {
+		b.s.appendEnded = time.Now()
+	}
+	a.Status = http.StatusAccepted
+	if b.err != nil {
+		i.refuse(a, b.err, &b.s.Served)
+	} else if len(b.events) > 0 {
+		b.s.Events = len(b.events)
+		i.o.Accepted(b.t.channel.ID(), b.events)
+	}
+	i.served(&b.q, a, &b.s, b.err)
+}
+
+// Flush implements http1.Async.
+func (y *async) Flush() {
+	if y.to != nil {
+		y.to.Flush()
+		y.to = nil
+	}
+}

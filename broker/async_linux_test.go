@@ -1,0 +1,124 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/channel"
+	"github.com/leat-dev/leat/raftlog"
+)
+
+// inLoop has the client's connection served by a loop.
+func (w *world) inLoop() {
+	w.Helper()
+	for range 5 {
+		w.accepted(brokerPath, "x", binary()...)
+	}
+	w.broker.mu.Lock()
+	defer w.broker.mu.Unlock()
+	if w.broker.begun == 0 {
+		w.Fatal("no request was begun")
+	}
+}
+
+// TestLoopAnswersAsAnyServer: what is counted and told is the same, event or
+// refusal.
+func TestLoopAnswersAsAnyServer(t *testing.T) {
+	var mu sync.Mutex
+	var told []string
+	w := newWorld(t, func(o *IngressOptions) {
+		o.Accepted = func(id channel.ID, events []*event.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, fmt.Sprint(id.Name, " ", len(events), " ", events[0].ID))
+		}
+	})
+	w.inLoop()
+	for range 5 {
+		<-w.counted
+	}
+	mu.Lock()
+	told = nil
+	mu.Unlock()
+	batch := "[" + structured() + "," + structured() + "]"
+	for _, c := range []struct {
+		path, body string
+		headers    []string
+		status     int
+		want       count
+	}{
+		{brokerPath, "x", binary("Ce-Id", "one"), 202, count{"default", "b", 202, 1}},
+		{channelPath, batch, batchMode(), 202, count{"default", "c", 202, 2}},
+		{brokerPath, "[]", batchMode(), 202, count{"default", "b", 202, 0}},
+		{brokerPath, "x", binary("Ce-Id", ""), 400, count{"default", "b", 400, 0}},
+		{brokerPath, "{", structuredMode(), 400, count{"default", "b", 400, 0}},
+		{brokerPath, "x", binary("Content-Encoding", "gzip"), 400, count{"default", "b", 400, 0}},
+		{"/default/none", "x", binary(), 404, count{"", "", 404, 0}},
+		{brokerPath, "x", binary("Ce-Id", "two"), 202, count{"default", "b", 202, 1}},
+		{brokerPath, strings.Repeat("x", 10<<10), binary("Ce-Id", "large"), 202, count{"default", "b", 202, 1}},
+	} {
+		if a := w.post(c.path, c.body, c.headers...); a.status != c.status || c.status >= 400 && a.problem.Reason == "" {
+			t.Errorf("%s: got %d %s, want %d", c.path, a.status, a.body, c.status)
+		}
+		if got := <-w.counted; got != c.want {
+			t.Errorf("%s: counted as %v, want %v", c.path, got, c.want)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if got, want := fmt.Sprint(told), "[b 1 one c 2 1 b 1 two b 1 large]"; got != want {
+		t.Errorf("told %s, want %s", got, want)
+	}
+}
+
+// TestLoopOnALogThatFails: the sender is told, whoever has noticed, and nothing
+// is held afterwards.
+func TestLoopOnALogThatFails(t *testing.T) {
+	w := &world{T: t, fakes: newFakes(), counted: make(chan count, 1000)}
+	i := NewIngress(IngressOptions{Resolver: w.fakes, AppendTimeout: 20 * time.Millisecond})
+	w.serve(i, i)
+	w.inLoop()
+	for name, fail := range map[string]func(context.Context) error{
+		"soon": func(context.Context) error { return raftlog.ErrDiskFull },
+		"late": func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+		"odd":  func(context.Context) error { return errors.New("what is this") },
+	} {
+		w.broker.failing(fail)
+		for range 6 {
+			a := w.post(brokerPath, "x", binary()...)
+			if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+				t.Errorf("%s: got %d %v", name, a.status, a.header)
+			}
+		}
+	}
+	w.broker.failing(nil)
+	w.accepted(brokerPath, "x", binary()...)
+	if n := i.bodies.used.Load(); n != 0 {
+		t.Errorf("%d bytes of bodies are still held", n)
+	}
+	if n := i.requests.Load(); n != 0 {
+		t.Errorf("%d requests are still handled", n)
+	}
+}
+
+// TestNoLoopWhereSendersAreAsked who they are: that may have to be waited for.
+func TestNoLoopWhereSendersAreAsked(t *testing.T) {
+	w := newWorld(t, func(o *IngressOptions) { o.Authenticator = anyone{} })
+	for range 5 {
+		w.accepted(brokerPath, "x", binary()...)
+	}
+	if w.broker.begun != 0 {
+		t.Errorf("%d requests were begun", w.broker.begun)
+	}
+}
+
+type anyone struct{}
+
+func (anyone) Authorize(context.Context, string, string) error { return nil }

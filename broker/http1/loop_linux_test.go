@@ -1,0 +1,288 @@
+package http1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// inLoop is overTCP, with connections that are in a loop when they are given.
+func inLoop(t *testing.T, change ...func(*Options)) (*world, func() *peer) {
+	w, dial := overTCP(t, change...)
+	return w, func() *peer {
+		t.Helper()
+		p := dial()
+		before := w.begun.Load()
+		for range firstTrial + 1 {
+			p.send(post("/warm", "x"))
+			p.expect(t, "202 ")
+		}
+		if w.begun.Load() == before {
+			t.Fatal("the connection is in no loop")
+		}
+		return p
+	}
+}
+
+// ends waits until the server has closed a connection.
+func (p *peer) ends(t *testing.T) {
+	t.Helper()
+	_ = p.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.Copy(io.Discard, p.r); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the connection goes on")
+	}
+}
+
+// TestLoopWhereverItIsCut: requests are answered in order, however the bytes
+// arrive, and whether or not the connection leaves its loop for that.
+func TestLoopWhereverItIsCut(t *testing.T) {
+	all := post("/", "one") + post("/", "") + post("/x", "three")
+	w, dial := inLoop(t)
+	for cut := 1; cut < len(all); cut++ {
+		p := dial()
+		p.send(all[:cut], all[cut:])
+		p.expect(t, "202 one", "202 ", "202 three")
+		p.send(all)
+		p.expect(t, "202 one", "202 ", "202 three")
+		_ = p.Close()
+	}
+	if got, want := w.plains.Load(), int64(6*(len(all)-1)); got != want {
+		t.Errorf("%d of %d requests were plain", got, want)
+	}
+}
+
+// TestLoopTakesManyAtOnce, more than the buffer holds, in their order; also
+// where the last byte of a request is the last of the buffer.
+func TestLoopTakesManyAtOnce(t *testing.T) {
+	_, dial := inLoop(t)
+	p := dial()
+	var all strings.Builder
+	var want []string
+	for i := range 1000 {
+		all.WriteString(post("/", fmt.Sprint(i)))
+		want = append(want, fmt.Sprint("202 ", i))
+	}
+	p.send(all.String())
+	p.expect(t, want...)
+	fits := strings.Repeat("x", bufferSize-len(post("/", ""))-len("000"))
+	if n := len(post("/", fits)); n != bufferSize {
+		t.Fatalf("%d bytes", n)
+	}
+	p.send(strings.Repeat(post("/", fits), 10))
+	for range 10 {
+		p.expect(t, "202 "+fits)
+	}
+}
+
+// TestLoopEndsWithItsPeer: what was sent before is answered.
+func TestLoopEndsWithItsPeer(t *testing.T) {
+	w, dial := inLoop(t)
+	for _, text := range []string{"", post("/", "x"), post("/", "x") + post("/", "x"), post("/", "x") + "POST / H"} {
+		p := dial()
+		if _, err := io.WriteString(p, text); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		for range strings.Count(text, "x\r\n\r\n") {
+			p.expect(t, "202 x")
+		}
+		p.ends(t)
+	}
+	p := dial()
+	_ = p.Conn.(*net.TCPConn).SetLinger(0)
+	_ = p.Close() // a reset
+	w.expectConns(0)
+}
+
+// expectConns waits until the server has so many connections.
+func (w *world) expectConns(want int) {
+	w.Helper()
+	for end := time.Now().Add(10 * time.Second); ; {
+		w.s.mu.Lock()
+		n := len(w.s.conns)
+		w.s.mu.Unlock()
+		if n == want {
+			return
+		}
+		if time.Now().After(end) {
+			w.Fatalf("%d connections, want %d", n, want)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestLoopEndsTheIdle, and nobody else: not one that rests for less than it may,
+// which gives back meanwhile what it needs for a request.
+func TestLoopEndsTheIdle(t *testing.T) {
+	const may = 400 * time.Millisecond
+	_, dial := inLoop(t, func(o *Options) { o.IdleTimeout = may })
+	began := time.Now()
+	idle, other := dial(), dial()
+	for {
+		_ = idle.SetReadDeadline(time.Now().Add(may / 4)) // more than one sweep
+		_, err := idle.r.ReadByte()
+		other.send(post("/", "x"))
+		other.expect(t, "202 x")
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
+		if time.Since(began) > 20*may {
+			t.Fatal("the idle connection goes on")
+		}
+	}
+	if took := time.Since(began); took < may {
+		t.Errorf("ended after %v", took)
+	}
+}
+
+// TestLoopPanicEndsOneConnection only, whether it comes soon or late.
+func TestLoopPanicEndsOneConnection(t *testing.T) {
+	w, dial := inLoop(t)
+	other := dial()
+	for range 6 { // each way to be done
+		p := dial()
+		p.send(post("/panic", ""))
+		p.ends(t)
+	}
+	other.send(post("/", "fine"))
+	other.expect(t, "202 fine")
+	w.expectConns(1)
+}
+
+// TestLoopPeerThatReadsLittle: it keeps nobody, and gets its answer when it does.
+func TestLoopPeerThatReadsLittle(t *testing.T) {
+	w, dial := inLoop(t)
+	slow, other := dial(), dial()
+	slow.send(post("/large", "") + post("/", "next"))
+	for range 10 {
+		other.send(post("/", "x"))
+		other.expect(t, "202 x")
+	}
+	res, err := http.ReadResponse(slow.r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, res.Body); n != 8<<20 || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	slow.expect(t, "202 next")
+	w.expectConns(2)
+}
+
+// TestLoopPeerThatReadsNothing is given up.
+func TestLoopPeerThatReadsNothing(t *testing.T) {
+	w, dial := inLoop(t, func(o *Options) { o.WriteTimeout = 100 * time.Millisecond })
+	dial().send(post("/large", ""))
+	w.expectConns(0)
+}
+
+// TestLoopShutdown answers what has come, and ends the idle.
+func TestLoopShutdown(t *testing.T) {
+	w, dial := inLoop(t)
+	idle, busy, both := dial(), dial(), dial()
+	busy.send(post("/block", "late"))
+	both.send(post("/block", "late") + post("/", "too late"))
+	w.expectBegun(busy, both)
+	ended := make(chan error, 1)
+	go func() { ended <- w.s.Shutdown(w.Context()) }()
+	idle.ends(t)
+	select {
+	case err := <-ended:
+		t.Fatalf("ended before the last answer: %v", err)
+	default:
+	}
+	close(w.block)
+	for _, p := range []*peer{busy, both} {
+		p.expect(t, "202 late close")
+		p.ends(t)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	w.expectConns(0)
+}
+
+// expectBegun waits until as many requests are blocked as there are peers.
+func (w *world) expectBegun(peers ...*peer) {
+	w.Helper()
+	for end := time.Now().Add(10 * time.Second); ; {
+		w.s.mu.Lock()
+		n := 0
+		for c := range w.s.conns {
+			if c.state.Load() != idle {
+				n++
+			}
+		}
+		w.s.mu.Unlock()
+		if n == len(peers) {
+			return
+		}
+		if time.Now().After(end) {
+			w.Fatalf("%d connections have something to do, want %d", n, len(peers))
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestLoopClose ends all at once, also what is answered just then.
+func TestLoopClose(t *testing.T) {
+	w, dial := inLoop(t)
+	idle, busy := dial(), dial()
+	busy.send(post("/block", "late"))
+	w.expectBegun(busy)
+	ctx, cancel := context.WithCancel(w.Context())
+	cancel()
+	if err := w.s.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := w.s.Close(); err != nil {
+		t.Error(err)
+	}
+	idle.ends(t)
+	busy.ends(t)
+	close(w.block)
+	w.expectConns(0)
+}
+
+// TestLoopUnderLoad: many connections send all kinds of requests, cut anywhere.
+func TestLoopUnderLoad(t *testing.T) {
+	w, dial := overTCP(t)
+	kinds := []struct{ text, want string }{
+		{post("/", "a"), "202 a"}, {post("/", "a"), "202 a"}, {post("/", "a"), "202 a"}, {post("/", "a"), "202 a"},
+		{post("/b", ""), "202 "}, {post("/refuse", "x"), "403 "}, {post("/", strings.Repeat("y", 2*bufferSize)), "202 " + strings.Repeat("y", 2*bufferSize)},
+	}
+	var peers sync.WaitGroup
+	for n := range 40 {
+		p := dial()
+		peers.Go(func() {
+			for i := range 300 {
+				k := kinds[(i*i+n)%len(kinds)]
+				cut := len(k.text)
+				if i%50 == 49 {
+					cut = (i * n) % len(k.text)
+				}
+				p.send(k.text[:cut], k.text[cut:])
+				if got := p.answer(); got != k.want {
+					t.Errorf("got %.80q, want %.80q", got, k.want)
+					return
+				}
+			}
+			_ = p.Close()
+		})
+	}
+	peers.Wait()
+	if w.begun.Load() == 0 {
+		t.Error("no loop has served any")
+	}
+	w.expectConns(0)
+}

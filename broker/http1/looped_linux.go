@@ -1,0 +1,229 @@
+package http1
+
+import (
+	"errors"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// looped is what a connection needs in a loop.
+type looped struct {
+	// loop is the one that it is in. It changes while the connection is active.
+	loop *loop
+	raw  syscall.RawConn
+	fd   int32 // set with raw, once
+	// rested is when it began to rest, in ns since the Unix epoch.
+	rested atomic.Int64
+	// ended: no more will come than is there.
+	ended   atomic.Bool
+	dropped atomic.Bool
+	// more: more may be there to be read than an event will tell of.
+	more bool
+	// read and write are one system call each, with its outcome in n and err.
+	read, write func(fd uintptr)
+	n           int
+	err         error
+}
+
+// enter makes a connection a loop's, where it is for one. It is not the caller's
+// any more then.
+func (c *conn) enter() bool {
+	if c.s.o.Async == nil || c.streak < c.trial || c.s.draining.Load() {
+		return false
+	}
+	if c.raw == nil && !c.byDescriptor() {
+		c.s.o.Logger.Debug("a connection has no descriptor", "peer", c.rwc.RemoteAddr().String())
+		c.trial = neverTried
+		return false
+	}
+	l := c.s.aLoop()
+	if l == nil || !l.add(c) {
+		c.trial = neverTried
+		return false
+	}
+	c.rest(time.Now())
+	return true
+}
+
+// neverTried is a trial that no connection passes.
+const neverTried = int(^uint(0) >> 1)
+
+// byDescriptor prepares for reading and writing without waiting.
+func (c *conn) byDescriptor() (ok bool) {
+	s, ok := c.rwc.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return false
+	}
+	if raw.Control(func(fd uintptr) { c.fd = int32(fd) }) != nil {
+		return false
+	}
+	c.raw = raw
+	c.read = func(fd uintptr) { c.n, c.err = atOnce(unix.SYS_READ, fd, c.buf[c.at[1]:]) }
+	c.write = func(fd uintptr) { c.n, c.err = atOnce(unix.SYS_WRITE, fd, c.out) }
+	return true
+}
+
+// atOnce reads or writes a descriptor that does not block. The scheduler is not
+// told, which it need not be of what does not wait: else it may take the
+// processor from this goroutine meanwhile, and look for another thread.
+func atOnce(call, fd uintptr, b []byte) (int, error) {
+	n, _, err := unix.RawSyscall(call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	if err != 0 {
+		return -1, err
+	}
+	return int(n), nil
+}
+
+// turn begins the next request, if it has come.
+func (c *conn) turn(now time.Time) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.panicked(p)
+			c.drop()
+		}
+	}()
+	if c.scratch == nil {
+		c.scratch = c.s.scratch()
+	}
+	for read := false; ; read = true {
+		switch v := c.head.parse(c.unread()); {
+		case v == plain && c.begin(now):
+			return
+		case v == incomplete && !read:
+			if !c.readNow() {
+				c.drop()
+				return
+			}
+		case v == incomplete && c.at[0] == c.at[1]:
+			c.rest(now) // it was an event of something that has been read
+			return
+		default:
+			c.leave()
+			go c.serve()
+			return
+		}
+	}
+}
+
+// readNow reads what is there, if anything; it says whether the connection goes
+// on.
+func (c *conn) readNow() bool {
+	c.compact()
+	if c.at[1] == len(c.buf) {
+		return true
+	}
+	if err := c.raw.Control(c.read); err != nil {
+		return false // it is closed
+	}
+	switch {
+	case c.n > 0:
+		// An event tells of what comes after it, so that the end would wait for ever.
+		c.more = c.at[1]+c.n == len(c.buf) || c.ended.Load()
+		c.at[1] += c.n
+	case errors.Is(c.err, unix.EAGAIN), errors.Is(c.err, unix.EINTR):
+		c.more = errors.Is(c.err, unix.EINTR)
+	default:
+		return false
+	}
+	return true
+}
+
+// begin begins with the request whose head was read, if all of it is there.
+func (c *conn) begin(now time.Time) bool {
+	if int64(c.at[1]-c.at[0]-c.head.size) < c.head.length {
+		return false
+	}
+	return c.loop.async.Begin(c.request(now))
+}
+
+// finished writes the answer to what was begun, and ends the turn.
+func (c *conn) finished() {
+	defer func() {
+		if p := recover(); p != nil {
+			c.panicked(p)
+			c.drop()
+		}
+	}()
+	if c.dropped.Load() {
+		return // its beginning has panicked
+	}
+	c.reply = Answer{}
+	c.loop.async.Finish(&c.req, &c.reply)
+	c.req.Body.skip() // all of it is in memory
+	last := c.s.draining.Load()
+	now := time.Now()
+	c.out = c.reply.append(c.out[:0], c.s.clock.date(now), last)
+	c.served = true
+	err := c.raw.Control(c.write)
+	switch {
+	case err != nil, c.n < 0 && !errors.Is(c.err, unix.EAGAIN) && !errors.Is(c.err, unix.EINTR):
+		c.drop() // the peer has gone
+	case c.n < len(c.out):
+		c.leave()
+		go c.finish(c.out[max(c.n, 0):], last)
+	case last:
+		c.drop()
+	default:
+		c.rest(now)
+	}
+}
+
+// finish writes the rest of an answer that its peer did not take, and goes on.
+func (c *conn) finish(rest []byte, last bool) {
+	c.writeBy = time.Now().Add(c.s.o.WriteTimeout)
+	_ = c.rwc.SetWriteDeadline(c.writeBy) // where it fails, so does the write
+	if _, err := c.rwc.Write(rest); err != nil || last {
+		c.drop()
+		return
+	}
+	c.serve()
+}
+
+// rest ends a turn: the connection waits for its next request.
+func (c *conn) rest(now time.Time) {
+	if c.more || c.at[0] < c.at[1] {
+		c.loop.enqueue(c)
+		return
+	}
+	l := c.loop
+	c.at = [2]int{}
+	c.rested.Store(now.UnixNano())
+	if !c.state.CompareAndSwap(active, idle) {
+		c.state.Store(active) // from again
+		l.enqueue(c)
+		return
+	}
+	// A drain passes over what is active.
+	if c.s.draining.Load() && l.end(c) {
+		c.drop()
+	}
+}
+
+// leave makes a connection that is active its goroutine's again.
+func (c *conn) leave() {
+	c.loop.remove(c)
+	c.streak, c.more = 0, false
+	if c.trial < neverTried/8 {
+		c.trial *= 8
+	}
+}
+
+// drop ends a connection that no goroutine reads.
+func (c *conn) drop() {
+	if c.dropped.Swap(true) {
+		return
+	}
+	if c.loop != nil {
+		c.loop.remove(c)
+	}
+	_ = c.rwc.Close() // nobody is there to be told
+	c.s.forget(c)
+}
