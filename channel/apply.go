@@ -142,19 +142,31 @@ func (s *Shard) wake(p *raftPartition) {
 	}
 }
 
-// publish makes an entry's events visible, after all else in it: whoever sees
-// an event can see the terms that hold for it.
-func (s *Shard) publish(e *raftlog.Entry) {
-	var runs []*run
-	for i, p := range s.touched {
+// index tells the log where an entry's events, outcomes and dead letters lie.
+func (s *Shard) index(e *raftlog.Entry) {
+	for _, p := range s.touched {
 		if p.newOutcomes > 0 {
-			base := p.outcomes.Load()
-			e.AddRow(p.key, rowOutcomes, base, p.newOutcomes, 0)
-			p.outcomes.Store(base + uint64(p.newOutcomes))
-			p.newOutcomes = 0
+			e.AddRow(p.key, rowOutcomes, p.outcomes.Load(), p.newOutcomes, 0)
 		}
 		if p.open != nil {
 			e.AddRow(p.key, rowEvents, p.open.base, p.open.count, p.openBytes)
+		}
+	}
+	for _, l := range s.touchedLetters {
+		e.AddRow(l.key, rowDeadLetters, l.next-uint64(l.newCount), l.newCount, l.newBytes)
+	}
+	e.IndexRows()
+}
+
+// publish makes an entry's events visible, after all else in it: whoever sees
+// an event can see the terms that hold for it, and finds it in the index.
+func (s *Shard) publish(e *raftlog.Entry) {
+	s.index(e)
+	var runs []*run
+	for i, p := range s.touched {
+		p.outcomes.Add(uint64(p.newOutcomes))
+		p.newOutcomes = 0
+		if p.open != nil {
 			if !p.ch.gone.Load() {
 				p.tail.push(p.open)
 				runs = append(runs, p.open)
@@ -168,7 +180,6 @@ func (s *Shard) publish(e *raftlog.Entry) {
 	}
 	s.touched = s.touched[:0]
 	for i, l := range s.touchedLetters {
-		e.AddRow(l.key, rowDeadLetters, l.next-uint64(l.newCount), l.newCount, l.newBytes)
 		l.newCount, l.newBytes, l.isTouched = 0, 0, false
 		l.end.Store(l.next)
 		s.touchedLetters[i] = nil

@@ -32,7 +32,14 @@ func TestNothingIsSeenBeforeItsEntryIsApplied(t *testing.T) {
 		w.equal("outcomes", len(w.outcomes(p)), 0)
 		w.equal("dead letters", second(p.(History).DeadLetterBounds("s")), 0)
 	}
+	e.TakeRows = func(index uint64, rows []raftlog.Row) {
+		w.equal("what is indexed", []uint64{index, uint64(len(rows))}, []uint64{99, 3})
+		w.equal("end, before there are rows", second(p.Bounds()), 3)
+		w.equal("outcomes, before there are rows", len(w.outcomes(p)), 0)
+		w.equal("dead letters, before there are rows", second(p.(History).DeadLetterBounds("s")), 0)
+	}
 	w.shard.publish(e)
+	w.equal("the index was told", e.TakeRows == nil, true)
 	w.equal("end", second(p.Bounds()), 6)
 	w.equal("what is read", w.read(p, 2, 100), []string{"e2", "e3", "e4", "e5"})
 	w.equal("dead letters", second(p.(History).DeadLetterBounds("s")), 1)

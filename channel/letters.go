@@ -82,8 +82,8 @@ func (p *raftPartition) DeadLetters(ctx context.Context, uid string, from uint64
 	return out, nil
 }
 
-// row finds a row that was published. The index learns of an entry only after
-// it has been applied: until then the newest is just not there yet.
+// row finds a row of what was published; there is none where its subscription or
+// channel has ended since.
 func (p *raftPartition) row(key uint32, kind uint8, at uint64) (raftlog.Row, bool, error) {
 	row, ok, err := p.ch.shard.group.Find(key, kind, at)
 	if err != nil {

@@ -53,14 +53,26 @@ type Entry struct {
 	// goes back, and is the same on every replica.
 	Time     int64
 	Commands [][]byte
+	// TakeRows, if not nil, is given the rows by IndexRows.
+	TakeRows func(index uint64, rows []Row)
 
 	rows []Row
 }
 
-// AddRow records where a run of offsets lies; called by Machine.Apply only.
-// Index and Time are filled in from the entry.
+// AddRow records where a run of offsets lies; called by Machine.Apply only, and
+// not after IndexRows. Index and Time are filled in from the entry.
 func (e *Entry) AddRow(key uint32, kind uint8, base uint64, count uint32, bytes uint32) {
 	e.rows = append(e.rows, Row{Key: key, Kind: kind, Base: base, Count: count, Bytes: bytes, Index: e.Index, Time: e.Time})
+}
+
+// IndexRows makes the rows known to Group.Find. A machine that shows how far its
+// offsets go calls it before it shows them: who sees an offset finds it. After
+// Apply it is called for every entry; only the first call does anything.
+func (e *Entry) IndexRows() {
+	if take := e.TakeRows; take != nil {
+		e.TakeRows = nil
+		take(e.Index, e.rows)
+	}
 }
 
 // Rows are those added so far, for whoever keeps the index.

@@ -99,9 +99,9 @@ func (f *fsm) apply(l *raft.Log) any {
 		f.fatal(err)
 		return err
 	}
-	e := &Entry{Index: l.Index, Term: l.Term, Time: t, Commands: commands}
+	e := &Entry{Index: l.Index, Term: l.Term, Time: t, Commands: commands, TakeRows: f.store.AddRows}
 	results := f.machine.Apply(e)
-	f.store.AddRows(l.Index, e.rows)
+	e.IndexRows()
 	f.applied.Store(l.Index)
 	f.lastTime = t
 	f.observe(t)
