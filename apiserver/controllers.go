@@ -26,7 +26,7 @@ func (s *Server) control(ctx context.Context, g *generic) (wait func(), err erro
 		return nil, err
 	}
 	collector := garbage.New(garbage.Options{
-		KV: s.o.KV, Catalog: g.catalog, Client: content, Plain: s.Plain, Logger: s.o.Logger,
+		KV: s.o.KV, Catalog: g.catalog, Client: content, Plain: s.Plain, Logger: s.o.Logger, Gather: s.o.Gather,
 		Workers: s.o.DeleteWorkers, RetryFrom: s.o.DeleteRetryFrom, RetryTo: s.o.DeleteRetryTo,
 	})
 	namespaces := namespace.New(namespace.Options{

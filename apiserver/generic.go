@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -56,6 +57,7 @@ type generic struct {
 	// started is closed when the definitions are known, and whatever is served
 	// by them.
 	started  chan struct{}
+	complete chan struct{} // closed when all that is served is known
 	requests *requests
 }
 
@@ -70,8 +72,8 @@ const (
 func (s *Server) build(ctx context.Context, l net.Listener) (*generic, error) {
 	namespaces := newNamespacePlugin(s.o.Namespaces)
 	config := s.config(l, namespaces)
-	g := &generic{started: make(chan struct{}), requests: &requests{}, namespaces: namespaces}
-	s.boundRequests(ctx, config, g.requests)
+	g := &generic{started: make(chan struct{}), complete: make(chan struct{}), requests: &requests{}, namespaces: namespaces}
+	s.boundRequests(ctx, config, g)
 	c := &extensions.Config{GenericConfig: config, ExtraConfig: extensions.ExtraConfig{
 		// Without a cache: it holds each object and each version of the last minutes
 		// as trees of maps, ten times as large as they are stored.
@@ -237,15 +239,30 @@ func (g *generic) awaitDefinitions() error {
 // answered.
 func (g *generic) run(ctx context.Context, server func(context.Context) error) error {
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
 	defer stop()
+	waiting.Go(func() { g.awaitComplete(following) })
 	g.server.Informers.StartWithContext(following)
 	cache.WaitFor(ctx, "", g.server.Informers.Apiextensions().V1().CustomResourceDefinitions().Informer().HasSyncedChecker())
 	return server(ctx) // which ends at once where ctx has ended
 }
 
+// awaitComplete waits for all signals that say that what is served is known.
+func (g *generic) awaitComplete(ctx context.Context) {
+	for _, signal := range g.server.GenericAPIServer.MuxAndDiscoveryCompleteSignals() {
+		select {
+		case <-signal:
+		case <-ctx.Done():
+			return
+		}
+	}
+	close(g.complete)
+}
+
 // boundRequests says which requests may last long, and ends those when the
 // server stops: the libraries wait for them otherwise. It counts all.
-func (s *Server) boundRequests(stopping context.Context, c *genericapiserver.RecommendedConfig, count *requests) {
+func (s *Server) boundRequests(stopping context.Context, c *genericapiserver.RecommendedConfig, g *generic) {
 	prefixes := slices.Collect(maps.Keys(s.o.Handlers))
 	watches := filters.BasicLongRunningRequestCheck(sets.NewString("watch"), sets.NewString())
 	c.LongRunningFunc = func(r *http.Request, info *request.RequestInfo) bool {
@@ -263,14 +280,14 @@ func (s *Server) boundRequests(stopping context.Context, c *genericapiserver.Rec
 			defer context.AfterFunc(stopping, cancel)()
 			h.ServeHTTP(w, r.WithContext(ctx))
 		})
-		return count.count(genericapiserver.DefaultBuildHandlerChain(ending, c))
+		return g.requests.count(chain(ending, c, g.complete))
 	}
 }
 
 // definedStorage is that of the kinds of definitions.
 func (s *Server) definedStorage() genericregistry.RESTOptionsGetter {
 	o := s.storage(unstructured.UnstructuredJSONScheme, false)
-	o.Made = s.stores.Add
+	o.Made, o.Gather = s.stores.Add, s.o.Gather
 	return o
 }
 

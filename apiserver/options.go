@@ -99,6 +99,8 @@ type Options struct {
 	// DefaultTokenLife, MinTokenLife and TokenSkew are as package tokens has
 	// them: 1 h, 10 min, 1 min.
 	DefaultTokenLife, MinTokenLife, TokenSkew time.Duration
+	// Gather has the server's own controllers take many writes together.
+	Gather kv.Gather
 	// NoCache serves all reads and watches from the store, for less memory where
 	// there are few clients.
 	NoCache bool

@@ -141,7 +141,7 @@ func (s *scoped) UpdateStatus(ctx context.Context, u *unstructured.Unstructured,
 	if w.status == nil || u.GetAPIVersion() != w.apiVersion {
 		return s.ResourceInterface.UpdateStatus(ctx, u, o)
 	}
-	at, err := st.Rewrite(ctx, s.namespace, u.GetName(), version, w.into)
+	at, err := st.Rewrite(ctx, s.namespace, u.GetName(), version, w.into, w.object)
 	switch {
 	case errors.Is(err, errOrdinary):
 		return s.ResourceInterface.UpdateStatus(ctx, u, o)

@@ -6,11 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	jsonutil "k8s.io/apimachinery/pkg/util/json"
 )
 
 // errOrdinary: the status has to be written in the ordinary way, by a request.
@@ -23,6 +26,10 @@ type statusWrite struct {
 	schema     *apiextensionsv1.JSONSchemaProps // of the status
 	manager    string
 	now        time.Time
+
+	// What into has put into the object.
+	written       []byte
+	managedFields json.RawMessage
 }
 
 type rawObject = map[string]json.RawMessage
@@ -64,11 +71,24 @@ func (w *statusWrite) into(stored []byte) ([]byte, error) {
 		return nil, err
 	}
 	object["status"] = status
+	w.written, w.managedFields = status, metadata["managedFields"]
 	if object["metadata"], err = json.Marshal(metadata); err != nil {
 		return nil, err
 	}
 	out, err := json.Marshal(object)
 	return append(out, '\n'), err
+}
+
+// object is what into gave, made of the object before: all else is that one's.
+func (w *statusWrite) object(before *unstructured.Unstructured) *unstructured.Unstructured {
+	var status, managed any
+	was, ok := before.Object["metadata"].(map[string]any)
+	if !ok || jsonutil.Unmarshal(w.written, &status) != nil || jsonutil.Unmarshal(w.managedFields, &managed) != nil {
+		return nil
+	}
+	object, metadata := maps.Clone(before.Object), maps.Clone(was)
+	metadata["managedFields"], object["metadata"], object["status"] = managed, metadata, status
+	return &unstructured.Unstructured{Object: object}
 }
 
 // managed are the managedFields with this writer's entry: it has all fields of

@@ -26,6 +26,8 @@ type Options struct {
 	// Plain decrypts a value that is stored under a key.
 	Plain  func(ctx context.Context, key string, stored []byte) ([]byte, error)
 	Logger *slog.Logger
+	// Gather has many writes taken together.
+	Gather kv.Gather
 	// Workers look at objects at the same time; 16: their writes share the log's
 	// entries.
 	Workers int
@@ -91,6 +93,7 @@ func (c *Collector) follow(ctx context.Context) error {
 		return err
 	}
 	defer watch.Close()
+	watch.Gather(c.o.Gather)
 	if err := c.readAll(ctx, watch.Rev()); err != nil {
 		return err
 	}

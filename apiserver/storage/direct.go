@@ -6,6 +6,8 @@ import (
 	"errors"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	apistorage "k8s.io/apiserver/pkg/storage"
 )
@@ -22,12 +24,15 @@ func (s *Store) Life() context.Context { return s.life }
 func (s *Store) Follow(ctx context.Context, resourceVersion string) (watch.Interface, error) {
 	p := apistorage.Everything
 	p.AllowWatchBookmarks = true
-	return s.Watch(ctx, s.c.ResourcePrefix, apistorage.ListOptions{ResourceVersion: resourceVersion, Predicate: p, Recursive: true})
+	return s.watch(ctx, s.c.ResourcePrefix, apistorage.ListOptions{ResourceVersion: resourceVersion, Predicate: p, Recursive: true}, s.c.Gather)
 }
 
 // Rewrite changes an object as it is stored, if it still has a version, and
-// gives the version that it has then. It is for those who know the form.
-func (s *Store) Rewrite(ctx context.Context, namespace, name string, version uint64, change func([]byte) ([]byte, error)) (uint64, error) {
+// gives the version that it has then. It is for those who know the form. Object,
+// which may be nil, is asked after change, and gives the object of what that gave,
+// made of the one before, which is shared and must not be changed; where it gives
+// nil the object is decoded.
+func (s *Store) Rewrite(ctx context.Context, namespace, name string, version uint64, change func([]byte) ([]byte, error), object Remake) (uint64, error) {
 	key := strings.TrimSuffix(s.c.ResourcePrefix, "/") + "/" + name
 	if namespace != "" {
 		key = strings.TrimSuffix(s.c.ResourcePrefix, "/") + "/" + namespace + "/" + name
@@ -57,12 +62,22 @@ func (s *Store) Rewrite(ctx context.Context, namespace, name string, version uin
 	if bytes.Equal(next, data) && !stale {
 		return cur.ModRev, nil
 	}
-	r, err := s.put(ctx, key, next, version, 0)
+	made := s.rewritten(key, version, object)
+	r, end, err := s.put(ctx, key, next, version, 0, made)
+	defer end()
 	if err != nil {
 		return 0, err
 	}
 	if !r.OK {
 		return 0, ErrOtherVersion
+	}
+	if s.watched() { // for watches that have not come to it yet
+		s.recent.get(slotID{r.Rev, key, false}, func() (runtime.Object, error) {
+			if obj := made(r.Rev); obj != nil {
+				return obj, nil
+			}
+			return s.decoded(key, next, r.Rev)
+		})
 	}
 	return r.Rev, nil
 }

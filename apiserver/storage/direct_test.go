@@ -50,11 +50,11 @@ func TestRewriteIsForItsVersionOnly(t *testing.T) {
 	seen := scheduled("node-1")
 	newer := scheduled("node-2")
 
-	if _, err := s.Rewrite(t.Context(), "ns", "a", seen, moved("late")); !errors.Is(err, ErrOtherVersion) {
+	if _, err := s.Rewrite(t.Context(), "ns", "a", seen, moved("late"), nil); !errors.Is(err, ErrOtherVersion) {
 		t.Errorf("for a version that is gone: %v", err)
 	}
 	unchanged := func(b []byte) ([]byte, error) { return b, nil }
-	if _, err := s.Rewrite(t.Context(), "ns", "a", seen, unchanged); !errors.Is(err, ErrOtherVersion) {
+	if _, err := s.Rewrite(t.Context(), "ns", "a", seen, unchanged, nil); !errors.Is(err, ErrOtherVersion) {
 		t.Errorf("without a change, for a version that is gone: %v", err)
 	}
 	wantNode("node-2", newer)
@@ -63,21 +63,21 @@ func TestRewriteIsForItsVersionOnly(t *testing.T) {
 	_, err := s.Rewrite(t.Context(), "ns", "a", newer, func(b []byte) ([]byte, error) {
 		between = scheduled("node-3")
 		return moved("late")(b)
-	})
+	}, nil)
 	if !errors.Is(err, ErrOtherVersion) {
 		t.Errorf("for a version that goes meanwhile: %v", err)
 	}
 	wantNode("node-3", between)
 
-	at, err := s.Rewrite(t.Context(), "ns", "a", between, moved("new"))
+	at, err := s.Rewrite(t.Context(), "ns", "a", between, moved("new"), nil)
 	if err != nil || at <= between {
 		t.Errorf("version %d after %d, %v", at, between, err)
 	}
 	wantNode("new-3", at)
-	if same, err := s.Rewrite(t.Context(), "ns", "a", at, unchanged); err != nil || same != at {
+	if same, err := s.Rewrite(t.Context(), "ns", "a", at, unchanged, nil); err != nil || same != at {
 		t.Errorf("without a change it got version %d, was %d: %v", same, at, err)
 	}
-	if _, err := s.Rewrite(t.Context(), "ns", "gone", at, unchanged); !apistorage.IsNotFound(err) {
+	if _, err := s.Rewrite(t.Context(), "ns", "gone", at, unchanged, nil); !apistorage.IsNotFound(err) {
 		t.Errorf("what is not there: %v", err)
 	}
 }

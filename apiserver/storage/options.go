@@ -46,6 +46,7 @@ type RESTOptions struct {
 	Made func(r schema.GroupVersionResource, s *Store)
 
 	// See Config.
+	Gather                   kv.Gather
 	ProgressEvery, FreshWait time.Duration
 	WatchBuffer              int
 	// HistoryWindow is how much of the past a watch cache keeps at least; 75 s.
@@ -93,7 +94,7 @@ func (o RESTOptions) decorate(c *storagebackend.ConfigForResource, resourcePrefi
 ) (apistorage.Interface, factory.DestroyFunc, error) {
 	s, err := New(Config{
 		KV: o.KV, Codec: c.Codec, NewFunc: newFunc, Prefix: c.Prefix, ResourcePrefix: resourcePrefix,
-		GroupResource: c.GroupResource, Transformer: c.Transformer, Clock: o.Clock,
+		GroupResource: c.GroupResource, Transformer: c.Transformer, Clock: o.Clock, Gather: o.Gather,
 		ProgressEvery: o.ProgressEvery, FreshWait: o.FreshWait, WatchBuffer: o.WatchBuffer,
 		TellDamage: utilfeature.DefaultFeatureGate.Enabled(features.AllowUnsafeMalformedObjectDeletion),
 	})

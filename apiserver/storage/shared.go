@@ -3,8 +3,8 @@ package storage
 import (
 	"bytes"
 	"io"
-	"reflect"
 	"sync"
+	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,7 +33,7 @@ type slotID struct {
 
 type slot struct {
 	once sync.Once
-	obj  *sharedObject
+	obj  atomic.Pointer[sharedObject]
 	err  error
 }
 
@@ -57,10 +57,24 @@ func (r *recent) get(id slotID, decode func() (runtime.Object, error)) (*sharedO
 	s.once.Do(func() {
 		var obj runtime.Object
 		if obj, s.err = decode(); s.err == nil {
-			s.obj = &sharedObject{object: obj}
+			s.obj.Store(&sharedObject{object: obj})
 		}
 	})
-	return s.obj, s.err
+	return s.obj.Load(), s.err
+}
+
+// peek is the object of a value that is here, nil where it is not.
+func (r *recent) peek(id slotID) runtime.Object {
+	r.mu.Lock()
+	s := r.slots[id]
+	r.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	if o := s.obj.Load(); o != nil {
+		return o.object
+	}
+	return nil
 }
 
 // clear forgets all: nobody watches.
@@ -146,26 +160,10 @@ func Shared(obj runtime.Object) runtime.Object {
 // shared decodes a value of an event, for as long as the resource is served: the
 // end of one watch is no failure for the others.
 func (w *watcher) shared(key string, value []byte, rev uint64, prev bool) (*sharedObject, error) {
-	return w.s.recent.get(slotID{rev, key, prev}, func() (runtime.Object, error) { return w.decoded(w.s.life, key, value, rev) })
-}
-
-// written gives what has just been stored back to its writer. Where there are
-// watches it is decoded once for it and for them, whoever comes first.
-func (s *Store) written(key string, data []byte, rev uint64, out runtime.Object) error {
-	s.mu.Lock()
-	watched := s.watchers > 0
-	s.mu.Unlock()
-	if !watched {
-		return s.decode(data, rev, out)
-	}
-	obj, err := s.recent.get(slotID{rev, key, false}, func() (runtime.Object, error) { return s.decoded(key, data, rev) })
-	if err != nil {
-		return err
-	}
-	from, to := reflect.ValueOf(obj.GetObject()), reflect.ValueOf(out)
-	if from.Type() != to.Type() || from.Kind() != reflect.Pointer || to.IsNil() {
-		return s.decode(data, rev, out)
-	}
-	to.Elem().Set(from.Elem())
-	return nil
+	return w.s.recent.get(slotID{rev, key, prev}, func() (runtime.Object, error) {
+		if obj := w.s.coming.object(key, value, rev); obj != nil {
+			return obj, nil
+		}
+		return w.decoded(w.s.life, key, value, rev)
+	})
 }

@@ -57,8 +57,10 @@ type Config struct {
 	// AllowUnsafeMalformedObjectDeletion.
 	TellDamage bool
 	// Shared is how many objects of the latest events are kept decoded, for all
-	// watches; 64.
+	// watches; 256: as many as are written until what was made of one is.
 	Shared int
+	// Gather has those who Follow take many writes together.
+	Gather kv.Gather
 	// WatchBuffer is how many events may wait for a watch's reader, decoded; 100.
 	WatchBuffer int
 }
@@ -72,6 +74,7 @@ type Store struct {
 	unsafely    bool   // damaged objects can be deleted unread, and do not end a list
 	progress    ticker
 	recent      *recent
+	coming      coming
 
 	life  context.Context // ends by Close
 	close context.CancelFunc
@@ -95,7 +98,7 @@ func New(c Config) (*Store, error) {
 	setDefault(&c.ProgressEvery, 5*time.Second)
 	setDefault(&c.FreshWait, 3*time.Second)
 	setDefault(&c.WatchBuffer, 100)
-	setDefault(&c.Shared, 64)
+	setDefault(&c.Shared, 256)
 	if c.Transformer == nil {
 		c.Transformer = identity.NewEncryptCheckTransformer()
 	}
@@ -136,6 +139,12 @@ func (s *Store) watching() (done func()) {
 	}
 	add(1)
 	return func() { add(-1) }
+}
+
+func (s *Store) watched() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.watchers > 0
 }
 
 // authenticated binds an encrypted value to its key.
@@ -327,7 +336,9 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 	if err != nil {
 		return err
 	}
-	r, err := s.put(ctx, key, data, 0, ttl)
+	object := s.asStored(obj, data)
+	r, end, err := s.put(ctx, key, data, 0, ttl, object)
+	defer end()
 	if err != nil {
 		return err
 	}
@@ -337,19 +348,24 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 	if out == nil {
 		return nil
 	}
-	return s.written(key, data, r.Rev, out)
+	return s.written(key, data, r.Rev, object, out)
 }
 
 // put stores an object's bytes if the key is at the expected revision. The
-// time to live is in seconds; 0: for ever.
-func (s *Store) put(ctx context.Context, key string, data []byte, expected, ttl uint64) (kv.Result, error) {
+// time to live is in seconds; 0: for ever. Watches may ask for the object until
+// end is called.
+func (s *Store) put(ctx context.Context, key string, data []byte, expected, ttl uint64, object func(rev uint64) runtime.Object) (r kv.Result, end func(), err error) {
+	end = func() {}
 	stored, err := s.transformer.TransformToStorage(ctx, data, authenticated(key))
 	if err != nil {
-		return kv.Result{}, apistorage.NewInternalError(err)
+		return r, end, apistorage.NewInternalError(err)
+	}
+	if s.watched() {
+		end = s.coming.begin(key, stored, object)
 	}
 	const longest = 100 * 365 * 24 * 3600
-	r, err := s.c.KV.Put(ctx, key, stored, expected, time.Duration(min(ttl, longest))*time.Second)
-	return r, writeError(key, err)
+	r, err = s.c.KV.Put(ctx, key, stored, expected, time.Duration(min(ttl, longest))*time.Second)
+	return r, end, writeError(key, err)
 }
 
 // newLike makes an empty object of v's type.

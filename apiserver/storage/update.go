@@ -164,11 +164,12 @@ func (s *Store) GuaranteedUpdate(ctx context.Context, key string, out runtime.Ob
 		if err != nil {
 			return err
 		}
+		var obj runtime.Object
 		var data []byte
 		var ttl uint64
 		refusal := pre.Check(key, st.obj)
 		if refusal == nil {
-			data, ttl, refusal = s.updated(st, update)
+			obj, data, ttl, refusal = s.updated(st, update)
 		}
 		if refusal != nil {
 			st, err = c.again(ctx, st, refusal)
@@ -186,29 +187,31 @@ func (s *Store) GuaranteedUpdate(ctx context.Context, key string, out runtime.Ob
 				return s.decode(st.data, st.rev, out)
 			}
 		}
-		r, werr := s.put(ctx, key, data, st.rev, ttl)
-		if werr != nil {
-			return werr
+		object := s.asStored(obj, data)
+		r, end, werr := s.put(ctx, key, data, st.rev, ttl, object)
+		if werr == nil && r.OK {
+			werr = s.written(key, data, r.Rev, object, out)
 		}
-		if r.OK {
-			return s.written(key, data, r.Rev, out)
+		end()
+		if werr != nil || r.OK {
+			return werr
 		}
 		st, err = c.state(ctx, r.Current)
 	}
 }
 
-// updated is what the caller makes of a state, encoded.
-func (s *Store) updated(st *state, update apistorage.UpdateFunc) (data []byte, ttl uint64, err error) {
+// updated is what the caller makes of a state, and encoded.
+func (s *Store) updated(st *state, update apistorage.UpdateFunc) (obj runtime.Object, data []byte, ttl uint64, err error) {
 	obj, seconds, err := update(st.obj, apistorage.ResponseMeta{ResourceVersion: st.rev})
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, 0, err
 	}
 	if err := s.versioner.PrepareObjectForStorage(obj); err != nil {
-		return nil, 0, fmt.Errorf("prepare the object to be stored: %w", err)
+		return nil, nil, 0, fmt.Errorf("prepare the object to be stored: %w", err)
 	}
 	if seconds != nil {
 		ttl = *seconds
 	}
 	data, err = runtime.Encode(s.c.Codec, obj)
-	return data, ttl, err
+	return obj, data, ttl, err
 }

@@ -28,6 +28,10 @@ const initialPage = 500
 // with is closed, and can be begun again from the last version seen; one that
 // begins below the history gets an error of status 410.
 func (s *Store) Watch(ctx context.Context, key string, opts apistorage.ListOptions) (watch.Interface, error) {
+	return s.watch(ctx, key, opts, kv.Gather{})
+}
+
+func (s *Store) watch(ctx context.Context, key string, opts apistorage.ListOptions, g kv.Gather) (watch.Interface, error) {
 	key, err := s.key(key, opts.Recursive)
 	if err != nil {
 		return nil, err
@@ -54,6 +58,9 @@ func (s *Store) Watch(ctx context.Context, key string, opts apistorage.ListOptio
 		rev = 0
 	}
 	w.sub, err = s.c.KV.Watch(key, !opts.Recursive, rev)
+	if err == nil {
+		w.sub.Gather(g)
+	}
 	// There is nothing to wait for: what comes first is read by the watch itself.
 	utilflowcontrol.WatchInitialized(ctx)
 	go w.run(err)

@@ -47,6 +47,8 @@ type Options struct {
 	StatusInterval time.Duration
 	// PacedObjects bounds the objects whose status is paced; 10,000.
 	PacedObjects int
+	// Gather has many writes taken together.
+	Gather kv.Gather
 	// ChunkBytes bounds what is appended at once, unless one event is larger;
 	// 128 KiB.
 	ChunkBytes int
@@ -159,6 +161,7 @@ func (p *Publisher) follow(ctx context.Context, b *backoff) error {
 		return err
 	}
 	defer w.Close()
+	w.Gather(p.o.Gather)
 	for {
 		batch, err := w.Next(ctx)
 		if err != nil {

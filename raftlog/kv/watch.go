@@ -149,7 +149,8 @@ type Watch struct {
 	rev    uint64 // the store's revision when the watch began
 	past   uint64 // the past up to here was delivered; the queue begins after rev
 
-	wake chan struct{}
+	wake      chan struct{}
+	gathering gathering // of the goroutine that calls Next
 
 	mu    sync.Mutex
 	queue []item
@@ -187,6 +188,10 @@ func (s *Store) Watch(prefix string, exact bool, since uint64) (*Watch, error) {
 	s.watchers.add(w)
 	return w, nil
 }
+
+// Gather has the watch take many writes together from now on. It is called
+// before the first Next.
+func (w *Watch) Gather(g Gather) { w.gathering.Gather = g }
 
 // Rev is the store's revision when the watch began: what the store held then,
 // read at this revision, and the events after it are the whole story.
@@ -250,7 +255,11 @@ func (w *Watch) Next(ctx context.Context) (Batch, error) {
 			}
 			continue
 		}
+		if err := w.gather(ctx); err != nil {
+			return Batch{}, err
+		}
 		b, more, err := w.readQueue()
+		w.gathering.delivered(len(b.Events))
 		if err != nil || len(b.Events) > 0 || b.Progress != 0 {
 			return b, err
 		}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"log/slog"
+	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -17,22 +18,34 @@ const (
 
 // keeper gives memory back to the system when the server has become idle: what
 // the start or a load has left behind, of which the runtime would keep most for
-// the next one. While there is load it leaves everything to the runtime.
+// the next one. While there is load it sees to it that the runtime does not
+// collect garbage all the time, only because there is little beside it.
 type keeper struct {
-	every  time.Duration
-	usage  func() usage
-	give   func() error
-	logger *slog.Logger
+	every time.Duration
+	usage func() usage
+	give  func() error
+	// pace has garbage collected when it is so many percent of what is not; nil
+	// leaves that as it is.
+	pace func(percent int)
+	// garbage is how much may gather at least.
+	garbage int64
+	percent int // as paced last; 0: not yet
+	logger  *slog.Logger
 }
 
 // usage is what the heap takes.
 type usage struct {
 	allocated int64 // since the start
+	live      int64 // as of the last collection
 	spare     int64 // garbage, as far as it is known, and what is free
 }
 
-func newKeeper(every time.Duration, logger *slog.Logger) *keeper {
-	return &keeper{every: every, usage: heapUsage, give: giveBack, logger: logger}
+func newKeeper(every time.Duration, garbage int64, logger *slog.Logger) *keeper {
+	k := &keeper{every: every, usage: heapUsage, give: giveBack, garbage: garbage, logger: logger}
+	if os.Getenv("GOGC") == "" { // it says how
+		k.pace = func(percent int) { debug.SetGCPercent(percent) }
+	}
+	return k
 }
 
 // run gives back what the start has left, and then what each load has, until
@@ -43,6 +56,7 @@ func (k *keeper) run(ctx context.Context) error {
 	defer t.Stop()
 	last := k.usage()
 	for {
+		k.setPace(last.live)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -53,6 +67,22 @@ func (k *keeper) run(ctx context.Context) error {
 			k.giveBack()
 		}
 		last = now
+	}
+}
+
+// usualPercent is how much garbage the runtime lets gather of itself.
+const usualPercent = 100
+
+// setPace lets garbage gather up to what is set, and of a large heap as much as
+// usual. To change that stops the program for a moment, so little is let pass.
+func (k *keeper) setPace(live int64) {
+	if k.pace == nil || live <= 0 {
+		return
+	}
+	percent := max(usualPercent, int(min(k.garbage/max(live/100, 1), 1000)))
+	if 10*max(percent-k.percent, k.percent-percent) > k.percent {
+		k.percent = percent
+		k.pace(percent)
 	}
 }
 
@@ -70,7 +100,7 @@ func heapUsage() usage {
 	}
 	metrics.Read(samples)
 	value := func(i int) int64 { return int64(samples[i].Value.Uint64()) }
-	return usage{allocated: value(0), spare: max(0, value(1)-value(2)) + value(3)}
+	return usage{allocated: value(0), live: value(2), spare: max(0, value(1)-value(2)) + value(3)}
 }
 
 // giveBack collects garbage, and returns what is free of the heap, and of the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,4 +46,17 @@ func TestMemoryGoesBackWhenTheLoadIsOver(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestGarbageGathersBesideASmallHeap(t *testing.T) {
+	var paced []int
+	k := &keeper{garbage: 128 << 20, pace: func(percent int) { paced = append(paced, percent) }}
+	for _, live := range []int64{0, 32 << 20, 33 << 20, 64 << 20, 128 << 20, 1 << 30, 1 << 20} {
+		k.setPace(live)
+	}
+	if want := []int{400, 200, 100, 1000}; !slices.Equal(paced, want) {
+		t.Errorf("garbage is collected at %d percent, want %d", paced, want)
+	}
+	k.pace = nil // GOGC says how
+	k.setPace(64 << 20)
 }

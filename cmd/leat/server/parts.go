@@ -144,6 +144,9 @@ func filterLimits(s settings.Server) filter.Limits {
 	}
 }
 
+// gather is how those who follow the API's writes take many together.
+func gather(s settings.Server) kv.Gather { return kv.Gather{For: s.GatherTime, Rate: s.GatherRate} }
+
 // annotationLimits are what objects may ask for.
 func annotationLimits(s settings.Server) annotations.Limits {
 	return annotations.Limits{MaxInFlight: s.MaxInFlightLimit, MaxWaiting: s.MaxWaitingLimit, Partitions: s.MaxPartitions}
@@ -171,7 +174,7 @@ func startAPI(ctx context.Context, s settings.Server, l listeners, meta *kv.Stor
 		MaxTokenLife: s.MaxTokenAge, DefaultTokenLife: s.DefaultTokenAge, MinTokenLife: s.MinTokenAge, TokenSkew: s.TokenClockSkew, TokenCache: s.TokenCache,
 		DeleteWorkers: s.DeleteWorkers, DeleteRetryFrom: s.DeleteMinBackoff, DeleteRetryTo: s.DeleteMaxBackoff,
 		NamespaceWorkers: s.NamespaceWorkers, NamespaceRetryFrom: s.NamespaceMinBackoff, NamespaceRetryTo: s.NamespaceMaxBackoff,
-		EventTTL: s.APIEventAge, Logger: logger,
+		EventTTL: s.APIEventAge, Gather: gather(s), Logger: logger,
 	})
 	if err != nil {
 		return nil, err

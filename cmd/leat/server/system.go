@@ -33,7 +33,7 @@ func startSystem(ctx context.Context, s settings.Server, l listeners, meta *kv.S
 		Channel:      func() (channel.Channel, bool) { return r.Broker(system.Namespace, system.Name) },
 		MaxDataBytes: int(s.SystemMaxDataBytes), StatusBurst: s.SystemStatusBurst, StatusInterval: s.SystemStatusInterval,
 		PacedObjects: s.SystemPacedObjects, ChunkBytes: int(s.SystemChunkBytes), MaxSkipped: uint64(s.SystemMaxSkipped),
-		MinBackoff: s.SystemMinBackoff, MaxBackoff: s.SystemMaxBackoff,
+		Gather: gather(s), MinBackoff: s.SystemMinBackoff, MaxBackoff: s.SystemMaxBackoff,
 		Published: func(id channel.ID, events []*event.Event, revision uint64) {
 			m.Published(id, events, revision)
 			recorder.observe(id, events)

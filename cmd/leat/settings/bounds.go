@@ -24,6 +24,9 @@ type Bounds struct {
 	RecentWriteBytes   Bytes
 	WatchQueue         int
 	MemoryInterval     time.Duration
+	GarbageBytes       Bytes
+	GatherTime         time.Duration
+	GatherRate         int
 
 	DeleteWorkers       int
 	DeleteMinBackoff    time.Duration
@@ -186,6 +189,9 @@ func (b *Bounds) ofStorage() []bound {
 		number(&b.RecentWrites, "recent-writes", 8192, "API writes kept in memory for watches"),
 		size(&b.RecentWriteBytes, "recent-write-bytes", 32<<20, "size of the API writes kept in memory for watches"),
 		duration(&b.MemoryInterval, "memory-interval", 2*time.Second, "how often it is looked whether the server has become idle, so that memory which the start or a load has left can go back to the system"),
+		size(&b.GarbageBytes, "garbage-bytes", 128<<20, "garbage that may gather in memory before it is collected, at least: a collection costs the same for little and for much of it; the variable GOGC, where it is set, takes the place of this"),
+		duration(&b.GatherTime, "gather-time", 20*time.Millisecond, "how long the server's own controllers wait for further API writes, to take them together, while many keep coming; what comes alone waits for nothing"),
+		number(&b.GatherRate, "gather-rate", 200, "API writes a second that are many in that sense"),
 		number(&b.WatchQueue, "watch-queue", 16_384, "API writes that wait for one watch; beyond, it is ended and begins anew"),
 	}
 }
