@@ -41,6 +41,7 @@ import (
 	"github.com/leat-dev/leat/apiserver/core"
 	coreopenapi "github.com/leat-dev/leat/apiserver/core/openapi"
 	"github.com/leat-dev/leat/apiserver/documents"
+	"github.com/leat-dev/leat/apiserver/plain"
 	"github.com/leat-dev/leat/apiserver/storage"
 	"github.com/leat-dev/leat/apiserver/tokens"
 )
@@ -260,6 +261,15 @@ func (g *generic) awaitComplete(ctx context.Context) {
 	close(g.complete)
 }
 
+// maxCreation is what the libraries' handlers allow a creation.
+const maxCreation = 34 * time.Second
+
+// shortcuts says whether plain requests may be answered without the libraries'
+// handlers: plugins that are not ours expect these.
+func (s *Server) shortcuts() bool {
+	return s.o.Kinds != nil && len(s.o.Admission) == 0 && !s.o.NoShortcuts
+}
+
 // boundRequests says which requests may last long, and ends those when the
 // server stops: the libraries wait for them otherwise. It counts all.
 func (s *Server) boundRequests(stopping context.Context, c *genericapiserver.RecommendedConfig, g *generic) {
@@ -269,6 +279,13 @@ func (s *Server) boundRequests(stopping context.Context, c *genericapiserver.Rec
 		return watches(r, info) || slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(r.URL.Path, p) })
 	}
 	c.BuildHandlerChainFunc = func(h http.Handler, c *genericapiserver.Config) http.Handler {
+		if s.shortcuts() {
+			s.plain = plain.New(plain.Options{
+				Definition: s.definition, Stores: s.stores, Own: s.o.Kinds.Handles, Admission: c.AdmissionControl, Now: s.o.Clock.Now,
+				Timeout: min(s.o.RequestTimeout, maxCreation),
+			}, h)
+			h = s.plain
+		}
 		ending := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			info, ok := request.RequestInfoFrom(r.Context())
 			if !ok || !c.LongRunningFunc(r, info) {

@@ -101,6 +101,8 @@ type Options struct {
 	DefaultTokenLife, MinTokenLife, TokenSkew time.Duration
 	// Gather has the server's own controllers take many writes together.
 	Gather kv.Gather
+	// NoShortcuts leaves all requests to the libraries' handlers, to compare with.
+	NoShortcuts bool
 	// NoCache serves all reads and watches from the store, for less memory where
 	// there are few clients.
 	NoCache bool

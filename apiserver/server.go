@@ -19,6 +19,7 @@ import (
 
 	"github.com/leat-dev/leat/apiserver/core"
 	"github.com/leat-dev/leat/apiserver/direct"
+	"github.com/leat-dev/leat/apiserver/plain"
 	"github.com/leat-dev/leat/apiserver/tokens"
 )
 
@@ -32,6 +33,7 @@ type Server struct {
 	tokens      *tokens.Tokens
 	accounts    atomic.Pointer[core.Kinds] // set before the first request
 	stores      *direct.Stores
+	plain       *plain.Handler                                         // nil without; set before the first request
 	definitions atomic.Pointer[listers.CustomResourceDefinitionLister] // set before the server is ready
 	token       string
 	ready       chan struct{}

@@ -21,6 +21,7 @@ import (
 	storeerrors "k8s.io/apiserver/pkg/storage/errors"
 	"k8s.io/client-go/dynamic"
 
+	"github.com/leat-dev/leat/apiserver/fields"
 	"github.com/leat-dev/leat/apiserver/storage"
 )
 
@@ -48,7 +49,8 @@ func (s *Stores) Add(r schema.GroupVersionResource, st *storage.Store) {
 	})
 }
 
-func (s *Stores) get(r schema.GroupVersionResource) *storage.Store {
+// Get is the storage of a resource; nil where it is not served at present.
+func (s *Stores) Get(r schema.GroupVersionResource) *storage.Store {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.of[r]
@@ -68,12 +70,15 @@ type Options struct {
 
 // Client is a dynamic.Interface. The objects of its watches are shared, and must
 // not be changed.
-type Client struct{ o Options }
+type Client struct {
+	o       Options
+	schemas fields.Cache
+}
 
 var _ dynamic.Interface = &Client{}
 
 // New makes a Client.
-func New(o Options) *Client { return &Client{o} }
+func New(o Options) *Client { return &Client{o: o} }
 
 // Resource implements dynamic.Interface.
 func (c *Client) Resource(r schema.GroupVersionResource) dynamic.NamespaceableResourceInterface {
@@ -101,7 +106,7 @@ type scoped struct {
 
 // Watch implements dynamic.ResourceInterface.
 func (s *scoped) Watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-	st := s.c.o.Stores.get(s.r)
+	st := s.c.o.Stores.Get(s.r)
 	plain := s.namespace == "" && o.LabelSelector == "" && o.FieldSelector == "" && o.SendInitialEvents == nil && o.ResourceVersion != "" && o.ResourceVersion != "0"
 	if st == nil || !plain {
 		return s.ResourceInterface.Watch(ctx, o)
@@ -132,7 +137,7 @@ func (s stopped) Stop() {
 // UpdateStatus implements dynamic.ResourceInterface. The object returned has the
 // new version, and is otherwise as it was given.
 func (s *scoped) UpdateStatus(ctx context.Context, u *unstructured.Unstructured, o metav1.UpdateOptions) (*unstructured.Unstructured, error) {
-	st, statusSchema := s.c.o.Stores.get(s.r), s.statusSchema()
+	st, statusSchema := s.c.o.Stores.Get(s.r), s.statusSchema()
 	version, err := strconv.ParseUint(u.GetResourceVersion(), 10, 64)
 	if st == nil || statusSchema == nil || err != nil || version == 0 || len(o.DryRun) > 0 || o.FieldManager != "" {
 		return s.ResourceInterface.UpdateStatus(ctx, u, o)
@@ -168,18 +173,14 @@ func (s *scoped) UpdateStatus(ctx context.Context, u *unstructured.Unstructured,
 
 // statusSchema describes the status of the resource; nil where it is no
 // subresource of its own.
-func (s *scoped) statusSchema() *apiextensionsv1.JSONSchemaProps {
+func (s *scoped) statusSchema() *fields.Schema {
 	crd := s.c.o.Definition(s.r.GroupResource())
 	if crd == nil {
 		return nil
 	}
 	for i := range crd.Spec.Versions {
-		v := &crd.Spec.Versions[i]
-		if v.Name != s.r.Version || v.Subresources == nil || v.Subresources.Status == nil || v.Schema == nil || v.Schema.OpenAPIV3Schema == nil {
-			continue
-		}
-		if p, ok := v.Schema.OpenAPIV3Schema.Properties["status"]; ok {
-			return &p
+		if v := &crd.Spec.Versions[i]; v.Name == s.r.Version && v.Subresources != nil && v.Subresources.Status != nil {
+			return s.c.schemas.Of(crd, s.r.Version).Property("status")
 		}
 	}
 	return nil

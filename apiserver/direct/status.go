@@ -10,10 +10,11 @@ import (
 	"slices"
 	"time"
 
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	jsonutil "k8s.io/apimachinery/pkg/util/json"
+
+	"github.com/leat-dev/leat/apiserver/fields"
 )
 
 // errOrdinary: the status has to be written in the ordinary way, by a request.
@@ -23,7 +24,7 @@ var errOrdinary = errors.New("the status is not this writer's alone")
 type statusWrite struct {
 	apiVersion string
 	status     any
-	schema     *apiextensionsv1.JSONSchemaProps // of the status
+	schema     *fields.Schema // of the status
 	manager    string
 	now        time.Time
 
@@ -129,7 +130,7 @@ func (w *statusWrite) managed(before json.RawMessage) (json.RawMessage, error) {
 }
 
 func (w *statusWrite) entry() (ownership, error) {
-	fields, err := owned(w.status, w.schema)
+	owned, err := w.schema.Owned(w.status)
 	if err != nil {
 		return ownership{}, fmt.Errorf("%w: %w", errOrdinary, err)
 	}
@@ -137,7 +138,7 @@ func (w *statusWrite) entry() (ownership, error) {
 	e := ownership{Manager: w.manager, Operation: string(metav1.ManagedFieldsOperationUpdate), APIVersion: w.apiVersion, Time: &at, Subresource: "status"}
 	e.raw, err = json.Marshal(map[string]any{
 		"manager": e.Manager, "operation": e.Operation, "apiVersion": e.APIVersion, "time": at.Format(time.RFC3339), "subresource": e.Subresource,
-		"fieldsType": "FieldsV1", "fieldsV1": map[string]any{"f:status": fields},
+		"fieldsType": "FieldsV1", "fieldsV1": map[string]any{"f:status": owned},
 	})
 	return e, err
 }

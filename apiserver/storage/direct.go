@@ -6,7 +6,6 @@ import (
 	"errors"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	apistorage "k8s.io/apiserver/pkg/storage"
@@ -27,17 +26,37 @@ func (s *Store) Follow(ctx context.Context, resourceVersion string) (watch.Inter
 	return s.watch(ctx, s.c.ResourcePrefix, apistorage.ListOptions{ResourceVersion: resourceVersion, Predicate: p, Recursive: true}, s.c.Gather)
 }
 
+// of is the key of an object, as callers of the store pass it.
+func (s *Store) of(namespace, name string) string {
+	prefix := strings.TrimSuffix(s.c.ResourcePrefix, "/") + "/"
+	if namespace == "" {
+		return prefix + name
+	}
+	return prefix + namespace + "/" + name
+}
+
+// Has says whether there is an object of a name.
+func (s *Store) Has(namespace, name string) (bool, error) {
+	key, err := s.key(s.of(namespace, name), false)
+	if err != nil {
+		return false, err
+	}
+	cur, _, err := s.c.KV.Get(key)
+	return cur != nil, err
+}
+
+// Add creates an object, and makes out what was stored.
+func (s *Store) Add(ctx context.Context, namespace, name string, obj, out runtime.Object) error {
+	return s.Create(ctx, s.of(namespace, name), obj, out, 0)
+}
+
 // Rewrite changes an object as it is stored, if it still has a version, and
 // gives the version that it has then. It is for those who know the form. Object,
 // which may be nil, is asked after change, and gives the object of what that gave,
 // made of the one before, which is shared and must not be changed; where it gives
 // nil the object is decoded.
 func (s *Store) Rewrite(ctx context.Context, namespace, name string, version uint64, change func([]byte) ([]byte, error), object Remake) (uint64, error) {
-	key := strings.TrimSuffix(s.c.ResourcePrefix, "/") + "/" + name
-	if namespace != "" {
-		key = strings.TrimSuffix(s.c.ResourcePrefix, "/") + "/" + namespace + "/" + name
-	}
-	key, err := s.key(key, false)
+	key, err := s.key(s.of(namespace, name), false)
 	if err != nil {
 		return 0, err
 	}

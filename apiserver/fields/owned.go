@@ -1,31 +1,27 @@
-package direct
+package fields
 
 import (
 	"encoding/json"
 	"fmt"
 	"strings"
-
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 )
 
-// owned are the fields of a value, in the form of managedFields, for somebody
+// Owned are the fields of a value, in the form of managedFields, for somebody
 // who has made all of it: as server-side apply sees them by the schema.
-func owned(value any, s *apiextensionsv1.JSONSchemaProps) (map[string]any, error) {
-	leaf := map[string]any{}
+func (s *Schema) Owned(value any) (map[string]any, error) {
 	switch v := value.(type) {
 	case map[string]any:
-		if len(v) == 0 || s == nil || s.XMapType != nil && *s.XMapType == "atomic" {
-			return leaf, nil
+		if len(v) == 0 || s == nil || s.atomicMap {
+			return leaf(), nil
 		}
-		fields := map[string]any{".": leaf}
+		fields := make(map[string]any, len(v)+1)
+		fields["."] = leaf()
 		for name, child := range v {
-			var of *apiextensionsv1.JSONSchemaProps
-			if p, ok := s.Properties[name]; ok {
-				of = &p
-			} else if s.AdditionalProperties != nil {
-				of = s.AdditionalProperties.Schema
+			of, ok := s.properties[name]
+			if !ok {
+				of = s.values
 			}
-			below, err := owned(child, of)
+			below, err := of.Owned(child)
 			if err != nil {
 				return nil, err
 			}
@@ -33,26 +29,28 @@ func owned(value any, s *apiextensionsv1.JSONSchemaProps) (map[string]any, error
 		}
 		return fields, nil
 	case []any:
-		if len(v) == 0 || s == nil || s.XListType == nil || *s.XListType == "atomic" {
-			return leaf, nil
+		if len(v) == 0 || s == nil || s.list == "atomic" {
+			return leaf(), nil
 		}
-		if *s.XListType != "map" || s.Items == nil {
-			return nil, fmt.Errorf("lists of type %s are not known here", *s.XListType)
+		if s.list != "map" || s.items == nil {
+			return nil, fmt.Errorf("lists of type %s are not known here", s.list)
 		}
-		items := map[string]any{".": leaf}
+		items := map[string]any{".": leaf()}
 		for _, item := range v {
-			key, err := keyOf(item, s.XListMapKeys)
+			key, err := keyOf(item, s.keys)
 			if err != nil {
 				return nil, err
 			}
-			if items[key], err = owned(item, s.Items.Schema); err != nil {
+			if items[key], err = s.items.Owned(item); err != nil {
 				return nil, err
 			}
 		}
 		return items, nil
 	}
-	return leaf, nil
+	return leaf(), nil
 }
+
+func leaf() map[string]any { return map[string]any{} }
 
 // keyOf names an item of a list by its keys, in the order of their names.
 func keyOf(item any, keys []string) (string, error) {
