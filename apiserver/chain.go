@@ -9,6 +9,25 @@ import (
 	"k8s.io/apiserver/pkg/server/filters"
 )
 
+// room is how deep the stack of a request gets, about.
+const room = 20 << 10
+
+// withRoom has a goroutine that answers a request get its stack at once, while
+// there is little on it, and not by and by: each time all of it would be copied,
+// the deeper the slower.
+func withRoom(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		touch(len(r.Method))
+		h.ServeHTTP(w, r)
+	})
+}
+
+//go:noinline
+func touch(i int) byte {
+	var space [room]byte
+	return space[i]
+}
+
 // chain is what a request passes before it is answered: the library's chain, in
 // its order, without what does nothing here but to take time, a tenth of a whole
 // request: spans of the API's requests, which nobody collects, how long each of
@@ -19,7 +38,7 @@ func chain(h http.Handler, c *genericapiserver.Config, complete <-chan struct{})
 	h = filters.WithMaxInFlightLimit(h, c.MaxRequestsInFlight, c.MaxMutatingRequestsInFlight, c.LongRunningFunc)
 	h = impersonation.WithConstrainedImpersonation(h, c.Authorization.Authorizer, c.Serializer)
 	h = endpointsfilters.WithAuthentication(h, c.Authentication.Authenticator, endpointsfilters.Unauthorized(c.Serializer), c.Authentication.APIAudiences, c.Authentication.RequestHeaderConfig)
-	h = endpointsfilters.WithWarningRecorder(h) // which the next one keeps from writing late
+	h = withRoom(endpointsfilters.WithWarningRecorder(h)) // which the next one keeps from writing late
 	h = filters.WithTimeoutForNonLongRunningRequests(h, c.LongRunningFunc)
 	h = endpointsfilters.WithRequestDeadline(h, c.AuditBackend, c.AuditPolicyRuleEvaluator, c.LongRunningFunc, c.Serializer, c.RequestTimeout)
 	h = filters.WithWaitGroup(h, c.LongRunningFunc, c.NonLongRunningRequestWaitGroup)

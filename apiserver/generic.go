@@ -114,6 +114,13 @@ func (s *Server) serve(g *generic) error {
 	g.catalog = catalog.New(storagePrefix, g.kinds.Resources(), crds.Lister())
 	s.accounts.Store(g.kinds)
 	g.namespaces.get = g.kinds.Namespace
+	g.namespaces.revision = func(name string) uint64 {
+		stored, _, err := s.o.KV.Get(storagePrefix + "/core/namespaces/" + name)
+		if err != nil || stored == nil {
+			return 0 // it is looked at in the ordinary way
+		}
+		return stored.ModRev
+	}
 	if err := g.kinds.Install(gs); err != nil {
 		return err
 	}

@@ -23,17 +23,27 @@ type namespacePlugin struct {
 	// get reads a namespace as it is now; it is set before the first request.
 	get func(ctx context.Context, name string) (*corev1.Namespace, error)
 
+	// revision is when a namespace was written last, 0 where it is not there; set
+	// before the first request.
+	revision func(name string) uint64
+
 	mu sync.Mutex
 	// entering counts the creations in progress by namespace.
 	entering map[string]int
+	// known are namespaces that were open when they were written last, at this
+	// revision.
+	known map[string]uint64
 }
+
+// mostKnown bounds the namespaces that are known to be open.
+const mostKnown = 10_000
 
 var _ admission.MutationInterface = &namespacePlugin{}
 
 func newNamespacePlugin(immortal []string) *namespacePlugin {
 	return &namespacePlugin{
 		Handler:  admission.NewHandler(admission.Create, admission.Delete),
-		immortal: sets.New(immortal...), entering: map[string]int{},
+		immortal: sets.New(immortal...), entering: map[string]int{}, known: map[string]uint64{},
 	}
 }
 
@@ -68,11 +78,16 @@ var errImmortal = errors.New("the server makes and needs this namespace; to empt
 // open refuses what would be created in a namespace that is not there, or that
 // is on its way out.
 func (p *namespacePlugin) open(ctx context.Context, a admission.Attributes) error {
+	at := p.revision(a.GetNamespace())
+	if p.isKnown(a.GetNamespace(), at) {
+		return nil
+	}
 	ns, err := p.get(ctx, a.GetNamespace())
 	if err != nil {
 		return err // NotFound tells the namespace
 	}
 	if ns.DeletionTimestamp == nil && ns.Status.Phase != corev1.NamespaceTerminating {
+		p.know(a.GetNamespace(), at)
 		return nil
 	}
 	refused := apierrors.NewForbidden(a.GetResource().GroupResource(), a.GetName(),
@@ -82,6 +97,24 @@ func (p *namespacePlugin) open(ctx context.Context, a admission.Attributes) erro
 		Message: fmt.Sprintf("namespace %s is being terminated", a.GetNamespace()),
 	})
 	return refused
+}
+
+// isKnown says whether a namespace is open for all that is known of its last write.
+func (p *namespacePlugin) isKnown(namespace string, at uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return at != 0 && p.known[namespace] == at
+}
+
+// know keeps that a namespace was open at the revision that was looked up before.
+// It is never open again after it was not, but as another, written later.
+func (p *namespacePlugin) know(namespace string, at uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.known) >= mostKnown {
+		clear(p.known)
+	}
+	p.known[namespace] = at
 }
 
 func (p *namespacePlugin) enter(namespace string, n int) {

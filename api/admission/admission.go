@@ -1,6 +1,8 @@
 package admission
 
 import (
+	"maps"
+
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -125,14 +127,21 @@ func (a *Admission) Warnings(obj *unstructured.Unstructured) []string {
 	return k.warnings(obj)
 }
 
-// decode reads an object as its Go type. The schema has been checked before,
-// so that an error is rare.
+// decode reads an object as its Go type, but for who manages its fields, which
+// nothing here looks at. The schema has been checked before, so that an error is
+// rare.
 func decode[T any](u *unstructured.Unstructured) (*T, field.ErrorList) {
 	out := new(T)
 	if u == nil {
 		return nil, nil
 	}
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, out); err != nil {
+	object := u.Object
+	if metadata, ok := object["metadata"].(map[string]any); ok && metadata["managedFields"] != nil {
+		object, metadata = maps.Clone(object), maps.Clone(metadata)
+		delete(metadata, "managedFields")
+		object["metadata"] = metadata
+	}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object, out); err != nil {
 		return nil, field.ErrorList{field.Invalid(field.NewPath("spec"), "", err.Error())}
 	}
 	return out, nil

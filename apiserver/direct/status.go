@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	jsonutil "k8s.io/apimachinery/pkg/util/json"
 
+	"github.com/leat-dev/leat/api/members"
 	"github.com/leat-dev/leat/apiserver/fields"
 )
 
@@ -28,64 +29,78 @@ type statusWrite struct {
 	manager    string
 	now        time.Time
 
-	// What into has put into the object.
-	written       []byte
-	managedFields json.RawMessage
+	// What into has put into the object: the status, and who manages what, of
+	// before by where it stood there, and this writer's own, which stands nowhere.
+	written []byte
+	entries []ownership
+	mine    map[string]any
 }
-
-type rawObject = map[string]json.RawMessage
 
 // ownership is what is read of an entry of managedFields.
 type ownership struct {
-	Manager     string          `json:"manager"`
-	Operation   string          `json:"operation"`
-	APIVersion  string          `json:"apiVersion"`
-	Time        *metav1.Time    `json:"time"`
-	Subresource string          `json:"subresource"`
-	Fields      json.RawMessage `json:"fieldsV1"`
+	manager, operation, apiVersion, subresource string
+	time                                        string // in UTC, as all of them are
 
-	raw json.RawMessage
+	raw   []byte
+	index int // among those of before; -1: it is new
 }
 
 // into gives the object with the status: byte for byte what a request to the
 // status subresource would have stored. The parts that do not change are not
 // even decoded.
 func (w *statusWrite) into(stored []byte) ([]byte, error) {
-	var object, metadata rawObject
-	if err := json.Unmarshal(stored, &object); err != nil {
-		return nil, err
+	object, err := members.Of(stored)
+	if err != nil || !object.Sorted() {
+		return nil, errOrdinary
 	}
-	if string(object["apiVersion"]) != `"`+w.apiVersion+`"` {
+	if version, ok := object.Text("apiVersion"); !ok || version != w.apiVersion {
 		return nil, errOrdinary // it is stored in another version
 	}
 	status, err := json.Marshal(w.status)
 	if err != nil {
 		return nil, err
 	}
-	if bytes.Equal(status, object["status"]) {
+	if m := object.Get("status"); m != nil && bytes.Equal(status, m.Value) {
 		return stored, nil
 	}
-	if err := json.Unmarshal(object["metadata"], &metadata); err != nil {
+	text := object.Get("metadata")
+	if text == nil {
+		return nil, errOrdinary
+	}
+	metadata, err := members.Of(text.Value)
+	if err != nil || !metadata.Sorted() {
+		return nil, errOrdinary
+	}
+	managed, err := w.managed(metadata.Get("managedFields"))
+	if err != nil {
 		return nil, err
 	}
-	if metadata["managedFields"], err = w.managed(metadata["managedFields"]); err != nil {
-		return nil, err
-	}
-	object["status"] = status
-	w.written, w.managedFields = status, metadata["managedFields"]
-	if object["metadata"], err = json.Marshal(metadata); err != nil {
-		return nil, err
-	}
-	out, err := json.Marshal(object)
-	return append(out, '\n'), err
+	w.written = status
+	// The status comes after the metadata: its place there is as it was.
+	with := object.AppendWith(make([]byte, 0, len(stored)+len(status)+len(managed)+64), stored, "status", status)
+	out := make([]byte, 0, len(with)+len(managed)+32)
+	out = metadata.AppendWith(append(out, with[:text.From]...), text.Value, "managedFields", managed)
+	return append(append(out, with[text.To:]...), '\n'), nil
 }
 
 // object is what into gave, made of the object before: all else is that one's.
 func (w *statusWrite) object(before *unstructured.Unstructured) *unstructured.Unstructured {
-	var status, managed any
+	var status any
 	was, ok := before.Object["metadata"].(map[string]any)
-	if !ok || jsonutil.Unmarshal(w.written, &status) != nil || jsonutil.Unmarshal(w.managedFields, &managed) != nil {
+	if !ok || jsonutil.Unmarshal(w.written, &status) != nil {
 		return nil
+	}
+	known, _ := was["managedFields"].([]any)
+	managed := make([]any, 0, len(w.entries))
+	for _, e := range w.entries {
+		switch {
+		case e.index < 0:
+			managed = append(managed, w.mine)
+		case e.index < len(known):
+			managed = append(managed, known[e.index])
+		default:
+			return nil
+		}
 	}
 	object, metadata := maps.Clone(before.Object), maps.Clone(was)
 	metadata["managedFields"], object["metadata"], object["status"] = managed, metadata, status
@@ -94,39 +109,77 @@ func (w *statusWrite) object(before *unstructured.Unstructured) *unstructured.Un
 
 // managed are the managedFields with this writer's entry: it has all fields of
 // the status, and nobody else has any.
-func (w *statusWrite) managed(before json.RawMessage) (json.RawMessage, error) {
-	var raw []json.RawMessage
-	if len(before) > 0 {
-		if err := json.Unmarshal(before, &raw); err != nil {
-			return nil, err
-		}
-	}
-	entries := make([]ownership, 0, len(raw)+1)
-	for _, b := range raw {
-		e := ownership{raw: b}
-		if err := json.Unmarshal(b, &e); err != nil {
-			return nil, err
-		}
-		if e.Manager == w.manager && e.Operation == string(metav1.ManagedFieldsOperationUpdate) && e.Subresource == "status" && e.APIVersion == w.apiVersion {
-			continue
-		}
-		var fields rawObject
-		if err := json.Unmarshal(e.Fields, &fields); err != nil || fields["f:status"] != nil {
+func (w *statusWrite) managed(before *members.Member) ([]byte, error) {
+	var raw [][]byte
+	if before != nil {
+		var err error
+		if raw, err = members.Items(before.Value); err != nil {
 			return nil, errOrdinary
 		}
-		entries = append(entries, e)
+	}
+	w.entries = make([]ownership, 0, len(raw)+1)
+	for i, b := range raw {
+		e, err := ownershipOf(b)
+		if err != nil {
+			return nil, err
+		}
+		if e.manager == w.manager && e.operation == string(metav1.ManagedFieldsOperationUpdate) && e.subresource == "status" && e.apiVersion == w.apiVersion {
+			continue
+		}
+		if e.index = i; e.hasStatus() {
+			return nil, errOrdinary
+		}
+		w.entries = append(w.entries, e)
 	}
 	mine, err := w.entry()
 	if err != nil {
 		return nil, err
 	}
-	entries = append(entries, mine)
-	slices.SortStableFunc(entries, compareOwnership)
-	raw = raw[:0]
-	for _, e := range entries {
-		raw = append(raw, e.raw)
+	w.entries = append(w.entries, mine)
+	slices.SortStableFunc(w.entries, compareOwnership)
+	out := []byte{'['}
+	for i, e := range w.entries {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, e.raw...)
 	}
-	return json.Marshal(raw)
+	return append(out, ']'), nil
+}
+
+// ownershipOf reads an entry.
+func ownershipOf(raw []byte) (ownership, error) {
+	o, err := members.Of(raw)
+	if err != nil {
+		return ownership{}, errOrdinary
+	}
+	e := ownership{raw: raw}
+	for name, field := range map[string]*string{
+		"manager": &e.manager, "operation": &e.operation, "apiVersion": &e.apiVersion, "subresource": &e.subresource, "time": &e.time,
+	} {
+		if o.Get(name) == nil {
+			continue
+		}
+		var ok bool
+		if *field, ok = o.Text(name); !ok {
+			return ownership{}, errOrdinary
+		}
+	}
+	return e, nil
+}
+
+// hasStatus says whether somebody has a part of the status; if in doubt, so it is.
+func (e *ownership) hasStatus() bool {
+	o, err := members.Of(e.raw)
+	if err != nil {
+		return true
+	}
+	owned := o.Get("fieldsV1")
+	if owned == nil {
+		return true
+	}
+	fields, err := members.Of(owned.Value)
+	return err != nil || fields.Get("f:status") != nil
 }
 
 func (w *statusWrite) entry() (ownership, error) {
@@ -134,25 +187,22 @@ func (w *statusWrite) entry() (ownership, error) {
 	if err != nil {
 		return ownership{}, fmt.Errorf("%w: %w", errOrdinary, err)
 	}
-	at := metav1.NewTime(w.now.UTC().Truncate(time.Second))
-	e := ownership{Manager: w.manager, Operation: string(metav1.ManagedFieldsOperationUpdate), APIVersion: w.apiVersion, Time: &at, Subresource: "status"}
-	e.raw, err = json.Marshal(map[string]any{
-		"manager": e.Manager, "operation": e.Operation, "apiVersion": e.APIVersion, "time": at.Format(time.RFC3339), "subresource": e.Subresource,
+	e := ownership{
+		manager: w.manager, operation: string(metav1.ManagedFieldsOperationUpdate), apiVersion: w.apiVersion, subresource: "status",
+		time: w.now.UTC().Format(time.RFC3339), index: -1,
+	}
+	w.mine = map[string]any{
+		"manager": e.manager, "operation": e.operation, "apiVersion": e.apiVersion, "time": e.time, "subresource": e.subresource,
 		"fieldsType": "FieldsV1", "fieldsV1": map[string]any{"f:status": owned},
-	})
+	}
+	e.raw, err = json.Marshal(w.mine)
 	return e, err
 }
 
 // compareOwnership is the order in which the library keeps the entries.
 func compareOwnership(a, b ownership) int {
-	seconds := func(t *metav1.Time) int64 {
-		if t == nil {
-			return 0
-		}
-		return t.Unix()
-	}
 	return cmp.Or(
-		cmp.Compare(a.Operation, b.Operation), cmp.Compare(seconds(a.Time), seconds(b.Time)), cmp.Compare(a.Manager, b.Manager),
-		cmp.Compare(a.APIVersion, b.APIVersion), cmp.Compare(a.Subresource, b.Subresource),
+		cmp.Compare(a.operation, b.operation), cmp.Compare(a.time, b.time), cmp.Compare(a.manager, b.manager),
+		cmp.Compare(a.apiVersion, b.apiVersion), cmp.Compare(a.subresource, b.subresource),
 	)
 }

@@ -3,7 +3,6 @@ package plain
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -64,16 +63,7 @@ func (h *Handler) create(w http.ResponseWriter, r *http.Request, info *request.R
 		count(r, info, code, 0, time.Since(began))
 		return true
 	}
-	var answer bytes.Buffer
-	if err := json.NewEncoder(&answer).Encode(stored.Object); err != nil {
-		count(r, info, t.fail(w, r, err), 0, time.Since(began))
-		return true
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusCreated)
-	w.Write(answer.Bytes()) // whether the client is still there or not
-	count(r, info, http.StatusCreated, answer.Len(), time.Since(began))
-	return true
+	return write(w, r, info, http.StatusCreated, stored.Object, began) // what was stored can be written
 }
 
 // createOptions are those of a request; false where there are others than these.

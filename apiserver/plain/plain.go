@@ -7,6 +7,8 @@
 package plain
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"sync/atomic"
@@ -155,8 +157,21 @@ func (h *Handler) missing(w http.ResponseWriter, r *http.Request, info *request.
 	if there, err := t.store.Has(info.Namespace, info.Name); there || err != nil {
 		return false
 	}
-	t.fail(w, r, apierrors.NewNotFound(t.GroupResource(), info.Name))
-	count(r, info, http.StatusNotFound, 0, time.Since(began))
+	status := apierrors.NewNotFound(t.GroupResource(), info.Name).ErrStatus
+	status.APIVersion, status.Kind = "v1", "Status"
+	return write(w, r, info, http.StatusNotFound, status, began)
+}
+
+// write answers with an object; false where that is none.
+func write(w http.ResponseWriter, r *http.Request, info *request.RequestInfo, code int, object any, began time.Time) bool {
+	var answer bytes.Buffer
+	if err := json.NewEncoder(&answer).Encode(object); err != nil {
+		return false
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	w.Write(answer.Bytes()) // whether the client is still there or not
+	count(r, info, code, answer.Len(), time.Since(began))
 	return true
 }
 

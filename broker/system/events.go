@@ -85,7 +85,7 @@ func (m *maker) make(ctx context.Context, e *kv.Event) (*write, error) {
 	err := m.decrypt(ctx, e, w)
 	var o object
 	if err == nil {
-		o, err = decodeObject(w.stored)
+		o, err = decodeObject(withoutManagers(w.stored))
 	}
 	if err != nil {
 		w.event = m.event(e, w, ref, nil)
@@ -93,7 +93,7 @@ func (m *maker) make(ctx context.Context, e *kv.Event) (*write, error) {
 	}
 	ref.APIVersion, ref.Kind, ref.UID = o.string("apiVersion"), o.string("kind"), o.string("metadata", "uid")
 	if meta := o.metadata(); meta != nil {
-		delete(meta, "managedFields")
+		delete(meta, "managedFields") // where they were not left out before
 		meta["resourceVersion"] = ref.ResourceVersion
 	}
 	w.object = o

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // redacted stands where a credential was.
@@ -39,9 +40,41 @@ func patterns() []pattern {
 }
 
 // redactor takes credentials out of objects.
-type redactor struct{ patterns []pattern }
+type redactor struct {
+	patterns []pattern
+	names    *names
+}
 
-func newRedactor() redactor { return redactor{patterns()} }
+func newRedactor() redactor { return redactor{patterns(), &names{known: map[string]bool{}}} }
+
+// names are those of fields that were looked at; there are few, again and again.
+type names struct {
+	mu    sync.Mutex
+	known map[string]bool
+}
+
+// mostNames bounds them, longName how long one is that is kept.
+const (
+	mostNames = 4096
+	longName  = 64
+)
+
+func (n *names) isCredential(name string) bool {
+	if len(name) > longName {
+		return isCredential(name)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	is, ok := n.known[name]
+	if !ok {
+		if len(n.known) >= mostNames {
+			clear(n.known)
+		}
+		is = isCredential(name)
+		n.known[strings.Clone(name)] = is
+	}
+	return is
+}
 
 func (r redactor) value(v any) any {
 	switch v := v.(type) {
@@ -65,7 +98,7 @@ func (r redactor) fields(m map[string]any) {
 		switch {
 		case isText && name == lastApplied:
 			m[name] = r.document(s)
-		case (s != "" || isNumber) && isCredential(name):
+		case (s != "" || isNumber) && r.names.isCredential(name):
 			m[name] = redacted
 		default:
 			m[name] = r.value(v)
@@ -82,7 +115,7 @@ func (r redactor) fields(m map[string]any) {
 		}
 	}
 	// An entry of a list of variables or headers: {name: PASSWORD, value: ...}.
-	if name, ok := m["name"].(string); ok && isCredential(name) {
+	if name, ok := m["name"].(string); ok && r.names.isCredential(name) {
 		if s, ok := m["value"].(string); ok && s != "" {
 			m["value"] = redacted
 		}

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
+	"github.com/leat-dev/leat/api/members"
 	"github.com/leat-dev/leat/raftlog/kv"
 )
 
@@ -63,6 +65,25 @@ func (r resource) path(apiVersion string) string {
 type object map[string]any
 
 var errForm = errors.New("not in the form that the API stores")
+
+// withoutManagers is an object's text without who manages its fields, which is
+// half of it, so that this is not decoded; all of it where it has another form.
+func withoutManagers(text []byte) []byte {
+	o, err := members.Of(text)
+	if err != nil {
+		return text
+	}
+	m := o.Get("metadata")
+	if m == nil {
+		return text
+	}
+	metadata, err := members.Of(m.Value)
+	if err != nil || metadata.Get("managedFields") == nil {
+		return text
+	}
+	less := metadata.Without(m.Value, "managedFields")
+	return slices.Concat(text[:m.From], less, text[m.To:])
+}
 
 func decodeObject(b []byte) (object, error) {
 	d := json.NewDecoder(bytes.NewReader(b))
