@@ -312,7 +312,21 @@ func (s *Server) boundRequests(stopping context.Context, c *genericapiserver.Rec
 func (s *Server) definedStorage() genericregistry.RESTOptionsGetter {
 	o := s.storage(unstructured.UnstructuredJSONScheme, false)
 	o.Made, o.Gather = s.stores.Add, s.o.Gather
+	if s.shortcuts() {
+		o.AsStored = s.asStored
+	}
 	return o
+}
+
+// asStored tells objects of the server's own kinds that are read as they are
+// stored: their definitions describe all that is in them.
+func (s *Server) asStored(r schema.GroupVersionResource) func(map[string]any) bool {
+	return func(object map[string]any) bool {
+		crd := s.definition(r.GroupResource())
+		return crd != nil && object["apiVersion"] == r.GroupVersion().String() && object["kind"] == crd.Spec.Names.Kind &&
+			!crd.Spec.PreserveUnknownFields && s.o.Kinds.Handles(schema.GroupKind{Group: r.Group, Kind: crd.Spec.Names.Kind}) &&
+			s.schemas.Of(crd, r.Version).IsAsStored(object)
+	}
 }
 
 // storage puts resources into the store, encoded by a codec.

@@ -7,10 +7,12 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"k8s.io/apiserver/pkg/storage/value"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 )
@@ -246,6 +248,53 @@ func TestPlainRequestsAreAnsweredAlike(t *testing.T) {
 		}
 		if got, want := stored(s, client), stored(other, otherClient); len(got) == 0 || !reflect.DeepEqual(got, want) {
 			t.Errorf("stored at %s:\n%v\nwant\n%v", path, got, want)
+		}
+	}
+}
+
+// TestWhatIsStoredIsReadAlike: also what an older definition, or none, has left.
+func TestWhatIsStoredIsReadAlike(t *testing.T) {
+	s, client := plainServer(t, func(*Options) {})
+	other, otherClient := plainServer(t, func(o *Options) { o.NoShortcuts = true })
+	const (
+		head = `{"apiVersion":"eventing.knative.dev/v1","kind":"Trigger","metadata":{"creationTimestamp":"2026-01-02T15:04:05Z","generation":1,"name":"NAME","namespace":"default","uid":"u"`
+		spec = `"spec":{"broker":"default","filter":{},"subscriber":{"uri":"http://example.com"}}`
+	)
+	for i, stored := range []string{
+		head + `},` + spec + `}`,
+		head + `,"labels":{"a":"b"},"annotations":{"c":"d"},"finalizers":["example.com/x"],"managedFields":[{"manager":"m","operation":"Update","apiVersion":"eventing.knative.dev/v1","time":"2026-01-02T15:04:05Z","fieldsType":"FieldsV1","fieldsV1":{"f:spec":{}}}]},` + spec + `,"status":{"conditions":[{"type":"Ready","status":"True","lastTransitionTime":"2026-01-02T15:04:05Z"}],"observedGeneration":1}}`,
+		head + `},"spec":{"broker":"default","unknown":{"a":1},"subscriber":{"uri":"http://example.com","unknown":2}}}`,
+		head + `},` + spec + `,"unknown":1}`,
+		head + `},"spec":{"broker":null,"delivery":{"retry":null},"filters":[{"exact":null}],"subscriber":{"uri":"http://example.com"}}}`,
+		head + `},"spec":{"broker":["of another type"],"filters":{},"subscriber":{"uri":1.5}}}`,
+		head + `},"spec":{"delivery":{"retry":1.0}}}`,
+		head + `,"unknown":1,"labels":{},"annotations":null,"selfLink":"/x"},` + spec + `}`,
+		head + `,"labels":{"a":1},"finalizers":[],"managedFields":[]},` + spec + `}`,
+		head + `,"ownerReferences":[{"apiVersion":"v1","kind":"ConfigMap","name":"c","uid":"u"}]},` + spec + `}`,
+		head + `,"deletionTimestamp":"2026-01-02T15:04:05.5Z","generateName":""},` + spec + `}`,
+		head + `,"managedFields":[{"manager":"m","operation":"","time":"2026-01-02T15:04:05Z","fieldsV1":{"f:spec":null}}]},` + spec + `}`,
+		strings.Replace(head, `"generation":1`, `"generation":0`, 1) + `},` + spec + `}`,
+		strings.Replace(head, `"generation":1,`, ``, 1) + `},` + spec + `}`,
+		strings.Replace(head, `05Z`, `05+01:00`, 1) + `},` + spec + `}`,
+	} {
+		name := fmt.Sprint("t-", i)
+		for _, s := range []*running{s, other} {
+			key := "/registry/eventing.knative.dev/triggers/default/" + name
+			sealed, err := s.atRest.TransformToStorage(t.Context(), []byte(strings.Replace(stored, "NAME", name, 1)+"\n"), value.DefaultContext(key))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r, err := s.o.KV.Put(t.Context(), key, sealed, 0, 0); err != nil || !r.OK {
+				t.Fatal(r, err)
+			}
+		}
+		c := plainCase{what: stored, method: "GET", path: triggersPath + "/" + name}
+		read := func(s *running, client *http.Client) string {
+			answer := c.ask(t, s, client)
+			return regexp.MustCompile(`"resourceVersion": "\d+"`).ReplaceAllString(answer, "")
+		}
+		if got, want := read(s, client), read(other, otherClient); got != want {
+			t.Errorf("%s\nis read as\n%s\nwant\n%s", stored, got, want)
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/leat-dev/leat/apiserver/core"
 	"github.com/leat-dev/leat/apiserver/direct"
+	"github.com/leat-dev/leat/apiserver/fields"
 	"github.com/leat-dev/leat/apiserver/plain"
 	"github.com/leat-dev/leat/apiserver/tokens"
 )
@@ -33,6 +34,7 @@ type Server struct {
 	tokens      *tokens.Tokens
 	accounts    atomic.Pointer[core.Kinds] // set before the first request
 	stores      *direct.Stores
+	schemas     fields.Cache
 	plain       *plain.Handler                                         // nil without; set before the first request
 	definitions atomic.Pointer[listers.CustomResourceDefinitionLister] // set before the server is ready
 	token       string

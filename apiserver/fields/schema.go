@@ -21,8 +21,9 @@ type Schema struct {
 	items      *Schema
 	required   []string
 	small      bool // a number of 32 bits
-	// doubtful: there are rules that are not known here.
-	doubtful bool
+	// doubtful: there are rules that are not known here; alters: one of them may
+	// change a value that is read.
+	doubtful, alters bool
 
 	atomicMap bool
 	list      string // the type of a list: atomic, set, map
@@ -35,7 +36,7 @@ func Compile(p *apiextensionsv1.JSONSchemaProps) *Schema {
 		return nil
 	}
 	s := &Schema{
-		kind: p.Type, required: p.Required, keys: p.XListMapKeys, list: "atomic",
+		alters: p.Default != nil || p.XEmbeddedResource || p.XIntOrString, kind: p.Type, required: p.Required, keys: p.XListMapKeys, list: "atomic",
 		open: is(p.XPreserveUnknownFields), atomicMap: p.XMapType != nil && *p.XMapType == "atomic",
 	}
 	if p.XListType != nil {

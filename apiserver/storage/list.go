@@ -134,7 +134,7 @@ func (l *list) add(ctx context.Context, cur *kv.KV) (end bool, err error) {
 	if ctx.Err() != nil {
 		return true, apistorage.NewTimeoutError(cur.Key, "request did not complete within requested timeout")
 	}
-	obj, _, err := l.s.c.Codec.Decode(data, nil, l.newObj())
+	obj, err := l.s.object(data, l.newObj)
 	if err != nil {
 		return l.faults.add(cur.Key, l.s.decodeError(err, cur.ModRev)), nil
 	}

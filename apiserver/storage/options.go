@@ -45,6 +45,9 @@ type RESTOptions struct {
 	// may be nil.
 	Made func(r schema.GroupVersionResource, s *Store)
 
+	// AsStored makes a Config's for a resource in a version; may be nil.
+	AsStored func(r schema.GroupVersionResource) func(object map[string]any) bool
+
 	// See Config.
 	Gather                   kv.Gather
 	ProgressEvery, FreshWait time.Duration
@@ -92,9 +95,13 @@ func (o RESTOptions) decorate(c *storagebackend.ConfigForResource, resourcePrefi
 	keyFunc func(runtime.Object) (string, error), newFunc, newListFunc func() runtime.Object,
 	attrs apistorage.AttrFunc, triggers apistorage.IndexerFuncs, indexers *cache.Indexers,
 ) (apistorage.Interface, factory.DestroyFunc, error) {
+	var asStored func(map[string]any) bool
+	if o.AsStored != nil {
+		asStored = o.AsStored(c.GroupResource.WithVersion(newFunc().GetObjectKind().GroupVersionKind().Version))
+	}
 	s, err := New(Config{
 		KV: o.KV, Codec: c.Codec, NewFunc: newFunc, Prefix: c.Prefix, ResourcePrefix: resourcePrefix,
-		GroupResource: c.GroupResource, Transformer: c.Transformer, Clock: o.Clock, Gather: o.Gather,
+		GroupResource: c.GroupResource, Transformer: c.Transformer, Clock: o.Clock, Gather: o.Gather, AsStored: asStored,
 		ProgressEvery: o.ProgressEvery, FreshWait: o.FreshWait, WatchBuffer: o.WatchBuffer,
 		TellDamage: utilfeature.DefaultFeatureGate.Enabled(features.AllowUnsafeMalformedObjectDeletion),
 	})

@@ -17,9 +17,11 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apiserver/pkg/features"
 	apistorage "k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/storage/value"
@@ -59,6 +61,9 @@ type Config struct {
 	// Shared is how many objects of the latest events are kept decoded, for all
 	// watches; 256: as many as are written until what was made of one is.
 	Shared int
+	// AsStored says of an object that has no type of its own whether the codec would
+	// leave it as it is in JSON: then it is not asked. nil: it always is.
+	AsStored func(object map[string]any) bool
 	// Gather has those who Follow take many writes together.
 	Gather kv.Gather
 	// WatchBuffer is how many events may wait for a watch's reader, decoded; 100.
@@ -269,6 +274,12 @@ func (s *Store) decode(data []byte, rev uint64, into runtime.Object) error {
 	if _, err := conversion.EnforcePtr(into); err != nil {
 		return fmt.Errorf("the object to fill is no pointer: %w", err)
 	}
+	if u, ok := into.(*unstructured.Unstructured); ok {
+		if content := s.plain(data); content != nil {
+			u.Object = content
+			return s.versioner.UpdateObject(into, rev)
+		}
+	}
 	if _, _, err := s.c.Codec.Decode(data, nil, into); err != nil {
 		return s.decodeError(err, rev)
 	}
@@ -277,7 +288,7 @@ func (s *Store) decode(data []byte, rev uint64, into runtime.Object) error {
 
 // decoded is a new object of its bytes.
 func (s *Store) decoded(key string, data []byte, rev uint64) (runtime.Object, error) {
-	obj, err := runtime.Decode(s.c.Codec, data)
+	obj, err := s.object(data, func() runtime.Object { return nil })
 	if err != nil {
 		return nil, s.decodeError(err, rev)
 	}
@@ -285,6 +296,28 @@ func (s *Store) decoded(key string, data []byte, rev uint64) (runtime.Object, er
 		return nil, fmt.Errorf("set the resourceVersion of %s: %w", key, err)
 	}
 	return obj, nil
+}
+
+// object decodes what is stored; empty makes an object for the codec to fill.
+func (s *Store) object(data []byte, empty func() runtime.Object) (runtime.Object, error) {
+	if content := s.plain(data); content != nil {
+		return &unstructured.Unstructured{Object: content}, nil
+	}
+	obj, _, err := s.c.Codec.Decode(data, nil, empty())
+	return obj, err
+}
+
+// plain is the content of an object that the codec would leave as it is; nil where
+// it has to be asked.
+func (s *Store) plain(data []byte) map[string]any {
+	if s.c.AsStored == nil {
+		return nil
+	}
+	var content map[string]any
+	if err := json.Unmarshal(data, &content); err != nil || !s.c.AsStored(content) {
+		return nil // the codec says what is wrong
+	}
+	return content
 }
 
 func (s *Store) decodeError(err error, rev uint64) error {
