@@ -18,7 +18,7 @@ properties:
     properties:
       name: {type: string}
       count: {type: integer, format: int32}
-      on: {type: boolean}
+      flag: {type: boolean}
       any: {type: object, x-kubernetes-preserve-unknown-fields: true, properties: {known: {type: string}}}
       texts: {type: object, additionalProperties: {type: string}}
       list: {type: array, items: {type: object, properties: {a: {type: string}}}}
@@ -41,7 +41,7 @@ func TestDoubt(t *testing.T) {
 	spec := compile(t)
 	for value, want := range map[string]struct{ allowed, kept bool }{
 		`{"name":"a"}`: {true, true},
-		`{"name":"a","count":1,"on":true,"any":{"known":"b","c":[1,{"d":true}]},"texts":{"a":"b"},"list":[{"a":"b"},{}]}`: {true, true},
+		`{"name":"a","count":1,"flag":true,"any":{"known":"b","c":[1,{"d":true}]},"texts":{"a":"b"},"list":[{"a":"b"},{}]}`: {true, true},
 		`{"count":1}`:                         {false, true}, // it was valid when it was written
 		`{"name":1}`:                          {false, true},
 		`{"name":{"a":1}}`:                    {false, false},

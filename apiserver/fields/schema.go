@@ -135,7 +135,7 @@ func (s *Schema) allowsObject(m map[string]any) bool {
 			return false
 		}
 	}
-	return true
+	return !s.lacks(m)
 }
 
 // complete says whether a value of any form has no null in it, nor a number that
