@@ -225,9 +225,14 @@ func TestNamespaceFinalize(t *testing.T) {
 func TestCreationIsCountedBeforeItsNamespaceIsRead(t *testing.T) {
 	p := newNamespacePlugin(nil)
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "n"}}
-	counted := false
+	counted, looks, revision := true, 0, uint64(7)
+	p.revision = func(string) uint64 {
+		counted = counted && p.busy("n")
+		return revision
+	}
 	p.get = func(context.Context, string) (*corev1.Namespace, error) {
-		counted = p.busy("n")
+		counted = counted && p.busy("n")
+		looks++
 		return ns, nil
 	}
 	admit := func(ctx context.Context) error {
@@ -240,8 +245,15 @@ func TestCreationIsCountedBeforeItsNamespaceIsRead(t *testing.T) {
 	}
 	end()
 	eventually(t, "it is counted no more when the request has ended", func() bool { return !p.busy("n") })
+	ctx, end = context.WithCancel(t.Context())
+	if err := admit(ctx); err != nil || !counted || !p.busy("n") || looks != 1 {
+		t.Fatalf("a second one: counted at the look: %v, while it is written: %v, looked %d times, %v", counted, p.busy("n"), looks, err)
+	}
+	end()
+	eventually(t, "that is counted no more", func() bool { return !p.busy("n") })
 	now := metav1.Now()
 	ns.DeletionTimestamp = &now
+	revision++ // as each write of it makes another
 	if err := admit(t.Context()); !apierrors.IsForbidden(err) || p.busy("n") {
 		t.Errorf("%v, busy %v", err, p.busy("n"))
 	}
