@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 
@@ -47,6 +48,12 @@ func (q quieter) Handle(ctx context.Context, r slog.Record) error {
 			r.Level = min(r.Level, level)
 		}
 	}
+	r.Attrs(func(a slog.Attr) bool {
+		if err, ok := a.Value.Any().(error); ok && errors.Is(err, context.Canceled) {
+			r.Level = slog.LevelDebug // whoever was interrupted had been asked to end
+		}
+		return true
+	})
 	if !q.Handler.Enabled(ctx, r.Level) {
 		return nil
 	}

@@ -81,6 +81,8 @@ func (b *builder) setCore(core int, v Value) *FormatError {
 		return twice(coreName(core))
 	case v.Kind != String:
 		return wrong(coreName(core), "must be a string")
+	case v.Str == "" && (core <= coreType || core == coreSpecVersion):
+		return wrong(coreName(core), "is required and must not be empty")
 	case v.Str == "":
 		return wrong(coreName(core), "must not be empty; leave it out where there is none")
 	}

@@ -180,6 +180,8 @@ func TestRefusalsNameAttributeAndReason(t *testing.T) {
 		attribute, want string
 	}{
 		"no event":          {headers{}, "x", "specversion", "is required"},
+		"an empty type":     {structured(), `{"specversion":"1.0","id":"1","source":"s","type":""}`, "type", "is required and must not be empty"},
+		"an empty subject":  {structured(), `{` + ok + `,"subject":""}`, "subject", "must not be empty; leave it out"},
 		"specversion":       {binaryMode(map[string]string{"Ce-Specversion": "2.0"}), "", "specversion", `"2.0" is not supported`},
 		"no id":             {binaryMode(map[string]string{"Ce-Id": ""}), "", "id", "required"},
 		"time":              {binaryMode(map[string]string{"Ce-Time": "yesterday"}), "", "time", "RFC 3339"},

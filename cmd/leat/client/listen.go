@@ -64,7 +64,7 @@ func (a Answer) OK() bool { return a.Error == "" && a.Status >= 200 && a.Status 
 
 // LocalURL is the address of a program, given as a URL, HOST:PORT or PORT.
 func LocalURL(to string) (string, error) {
-	if _, err := strconv.ParseUint(strings.TrimPrefix(to, ":"), 10, 16); err == nil {
+	if _, err := strconv.ParseUint(strings.TrimPrefix(to, ":"), 10, 64); err == nil {
 		to = "localhost:" + strings.TrimPrefix(to, ":")
 	}
 	if !strings.Contains(to, "://") {
@@ -73,6 +73,11 @@ func LocalURL(to string) (string, error) {
 	u, err := url.Parse(to)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return "", fmt.Errorf("%q is no address: say localhost:3000, or http://localhost:3000/path", to)
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return "", fmt.Errorf("%q has no port: there are those from 1 to 65535", to)
+		}
 	}
 	if u.Path == "" {
 		u.Path = "/"
