@@ -109,7 +109,7 @@ func (s *sub) payload(ctx context.Context, it *item, t *Target) (*event.Event, b
 // replies that were refused, which are to be kept in either case.
 func (s *sub) trySubscriber(ctx context.Context, t *Target, it *item, ev *event.Event) ([]channel.DeadLetter, *failure) {
 	it.tries++
-	request := &Request{URL: t.URL, Event: outgoing(ev), Namespace: t.Namespace, WantReply: true}
+	request := &Request{URL: t.URL, Event: ev, Namespace: t.Namespace, WantReply: true}
 	request.within(ev)
 	res, f := s.send(ctx, t, "subscriber", int(it.tries), request)
 	if f != nil {
@@ -138,10 +138,9 @@ func (s *sub) send(ctx context.Context, t *Target, to string, number int, r *Req
 	if err != nil {
 		code = -1
 	}
-	var denied *DeniedError
-	errors.As(err, &denied)
+	_, denied := errors.AsType[*DeniedError](err)
 	if h := s.r.d.o.Hooks.Attempt; h != nil {
-		h(t, Attempt{To: to, Number: number, Code: code, Denied: denied != nil, Took: time.Since(began)})
+		h(t, Attempt{To: to, Number: number, Code: code, Denied: denied, Took: time.Since(began)})
 	}
 	if s.r.d.o.Spans != nil {
 		s.traceAttempt(t, to, number, r, began, code, err)
@@ -151,7 +150,7 @@ func (s *sub) send(ctx context.Context, t *Target, to string, number int, r *Req
 	}
 	f := &failure{code: code, dest: redact(r.URL)}
 	if err != nil {
-		f.denied = denied != nil
+		f.denied = denied
 		f.final = f.denied
 		f.reason = fmt.Sprintf("%s %s: %v", to, f.dest, err)
 		return res, f

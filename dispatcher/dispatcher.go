@@ -21,6 +21,7 @@ type Dispatcher struct {
 	budget budget
 	pool   pool
 	pacer  *pacer
+	lanes  lanes
 	views  sync.Pool // of *filter.View
 
 	// attaching is held while channels are attached or detached; it comes
@@ -38,6 +39,8 @@ type target struct {
 	d   *Dispatcher
 	uid string
 	cur atomic.Pointer[Target]
+	// lane is the way to the subscriber; nil where nothing bounds it.
+	lane atomic.Pointer[lane]
 
 	// meter counts what was delivered.
 	meter meter
@@ -55,7 +58,7 @@ func New(o Options) *Dispatcher {
 		targets: make(map[string]*target),
 		runners: make(map[string][]*runner),
 	}
-	d.pacer = newPacer(o, &d.pool, d.now)
+	d.pacer = newPacer(o, d.launch, d.now)
 	if d.sender == nil {
 		d.sender = NewHTTPSender(o.HTTP)
 	}
@@ -189,10 +192,24 @@ func (t *target) get() *Target { return t.cur.Load() }
 func (t *target) set(to *Target) {
 	t.mu.Lock()
 	t.cur.Store(to)
+	t.route(to)
 	subs := slices.Clone(t.subs)
 	t.mu.Unlock()
 	for _, s := range subs {
 		s.nudge()
+	}
+}
+
+// route sets the lane of the subscriber. t.mu is held.
+func (t *target) route(to *Target) {
+	var next *lane
+	if h, ok := t.d.sender.(hosts); ok && to != nil {
+		if name, most := h.host(to.URL); name != "" {
+			next = t.d.lanes.take(name, most)
+		}
+	}
+	if last := t.lane.Swap(next); last != nil {
+		t.d.lanes.release(last)
 	}
 }
 

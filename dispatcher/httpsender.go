@@ -8,12 +8,9 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strconv"
+	"sync"
 	"time"
 
-	"golang.org/x/net/http/httpguts"
-
-	"github.com/leat-dev/leat/api/event"
 	"github.com/leat-dev/leat/dispatcher/http1"
 )
 
@@ -23,6 +20,7 @@ type httpSender struct {
 	o            HTTPOptions
 	transport    *http.Transport
 	client       *http1.Client
+	buffers      sync.Pool // of *[]byte, for requests
 	destinations destinations
 }
 
@@ -58,41 +56,57 @@ func (h *httpSender) Close() {
 	h.client.CloseIdle()
 }
 
+// host implements hosts.
+func (h *httpSender) host(url string) (name string, most int) {
+	if to, err := h.destinations.get(url, h.o.Tokens); err == nil {
+		return to.address, h.o.MaxConnsPerHost
+	}
+	return "", 0
+}
+
 // Send makes one POST.
 func (h *httpSender) Send(ctx context.Context, r *Request) (Response, error) {
 	to, err := h.destinations.get(r.URL, h.o.Tokens)
 	if err != nil {
 		return Response{}, err
 	}
-	var buf [24]event.Header
-	headers, body := r.headers(buf[:0])
-	var res Response
-	if to.address != "" && isPlain(headers, body) {
-		res, err = h.sendPlain(ctx, to, headers, body, r)
-	} else {
-		res, err = h.sendStandard(ctx, to, headers, body, r)
+	res, sent, err := h.sendPlain(ctx, to, r)
+	if !sent {
+		res, err = h.sendStandard(ctx, to, r)
 	}
-	var denied *DeniedError
-	if errors.As(err, &denied) {
+	if denied, ok := errors.AsType[*DeniedError](err); ok {
 		err = &DeniedError{Host: to.url.Hostname(), Addr: denied.Addr, Reason: denied.Reason}
 	}
 	return res, err
 }
 
-// isPlain says whether a request may be made without net/http.
-func isPlain(headers []event.Header, body []byte) bool {
-	size := len(body) + 512 // what else there is in a request, roughly
-	for i := range headers {
-		size += len(headers[i].Name) + len(headers[i].Value) + 4
-		if !httpguts.ValidHeaderFieldName(headers[i].Name) || !httpguts.ValidHeaderFieldValue(headers[i].Value) {
-			return false // net/http says what is wrong
-		}
+// sendPlain makes the request on a connection of ours, where it can be.
+func (h *httpSender) sendPlain(ctx context.Context, to *destination, r *Request) (res Response, sent bool, err error) {
+	if to.address == "" {
+		return res, false, nil
 	}
-	return size <= http1.MaxRequest
+	buf, ok := h.buffers.Get().(*[]byte)
+	if !ok {
+		buf = new([]byte)
+	}
+	defer func() {
+		if cap(*buf) <= maxKeptBuffer {
+			h.buffers.Put(buf)
+		}
+	}()
+	request, ok := r.plain(append((*buf)[:0], to.head...))
+	if *buf = request; !ok {
+		return res, false, nil
+	}
+	res, err = h.exchange(ctx, to, request, r)
+	return res, true, err
 }
 
-// sendPlain makes the request on a connection of ours.
-func (h *httpSender) sendPlain(ctx context.Context, to *destination, headers []event.Header, body []byte, r *Request) (res Response, err error) {
+// maxKeptBuffer is the most memory for a request that is kept for others.
+const maxKeptBuffer = 8 << 10
+
+// exchange sends a request and reads its answer.
+func (h *httpSender) exchange(ctx context.Context, to *destination, request []byte, r *Request) (res Response, err error) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = time.Now().Add(defaultTimeout)
@@ -100,7 +114,7 @@ func (h *httpSender) sendPlain(ctx context.Context, to *destination, headers []e
 	if a, ok := ctx.(*attempt); ok {
 		ctx = a.Context
 	}
-	conn, err := h.write(ctx, to, headers, body, deadline)
+	conn, err := h.write(ctx, to, request, deadline)
 	if err != nil {
 		return res, err
 	}
@@ -122,21 +136,13 @@ func (h *httpSender) sendPlain(ctx context.Context, to *destination, headers []e
 
 // write sends a request on a connection, which is to be given back. Connections
 // that have ended while they were idle cost no attempt.
-func (h *httpSender) write(ctx context.Context, to *destination, headers []event.Header, body []byte, deadline time.Time) (*http1.Conn, error) {
+func (h *httpSender) write(ctx context.Context, to *destination, request []byte, deadline time.Time) (*http1.Conn, error) {
 	for {
 		conn, err := h.client.Get(ctx, to.address, deadline)
 		if err != nil {
 			return nil, err
 		}
-		out := append(conn.Out[:0], to.head...)
-		for i := range headers {
-			out = append(append(out, headers[i].Name...), ": "...)
-			out = append(append(out, headers[i].Value...), "\r\n"...)
-		}
-		out = append(strconv.AppendInt(append(out, "Content-Length: "...), int64(len(body)), 10), "\r\n\r\n"...)
-		out = append(out, body...)
-		conn.Out = out
-		if err = conn.Write(ctx, out); err == nil {
+		if err = conn.Write(ctx, request); err == nil {
 			return conn, nil
 		}
 		h.client.Put(conn, false)
@@ -147,7 +153,8 @@ func (h *httpSender) write(ctx context.Context, to *destination, headers []event
 }
 
 // sendStandard makes the request by net/http.
-func (h *httpSender) sendStandard(ctx context.Context, to *destination, headers []event.Header, body []byte, r *Request) (Response, error) {
+func (h *httpSender) sendStandard(ctx context.Context, to *destination, r *Request) (Response, error) {
+	headers, body := r.headers(nil)
 	req := &http.Request{
 		Method: http.MethodPost, URL: to.url, Host: to.url.Host, Header: make(http.Header, len(headers)+2),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,

@@ -25,7 +25,7 @@ func TestBothClientsSendTheSame(t *testing.T) {
 	whole := &event.Event{
 		ID: "1", Source: "/s?x=y", Type: "t", Subject: "päckchen \" % ", Time: "2024-01-01T12:00:00.5+02:00", DataSchema: "http://x/y",
 		DataContentType: "text/plain; charset=utf-8", Data: []byte("hello"),
-		Extensions: []event.Extension{{Name: "color", Value: event.Value{Str: "red"}}, {Name: "n", Value: event.IntegerValue(-7)}, {Name: "traceparent", Value: event.Value{Str: trace.String()}}},
+		Extensions: []event.Extension{{Name: "color", Value: event.Value{Str: "red"}}, {Name: "n", Value: event.IntegerValue(-7)}, {Name: "knativebrokerttl", Value: event.IntegerValue(7)}, {Name: "ok", Value: event.BooleanValue(true)}, {Name: "traceparent", Value: event.Value{Str: trace.String()}}},
 		PassThrough: []event.Header{
 			{Name: "Knative-A", Value: "1"}, {Name: "Knative-A", Value: "2"}, {Name: "Traceparent", Value: "old"}, {Name: "Tracestate", Value: "old"}, {Name: "X-Request-Id", Value: "r1"},
 			{Name: "Transfer-Encoding", Value: "chunked"}, {Name: "Content-Length", Value: "1"}, {Name: "Authorization", Value: "theirs"}, {Name: "Host", Value: "theirs"},
@@ -33,6 +33,7 @@ func TestBothClientsSendTheSame(t *testing.T) {
 	}
 	for name, r := range map[string]*Request{
 		"whole":      {Event: whole, Namespace: "shop", WantReply: true, Trace: trace},
+		"odd name":   {Event: &event.Event{ID: "1", Source: "/s", Type: "t", DataContentType: "text/plain", Extensions: []event.Extension{{Name: "0x1", Value: event.Value{Str: "ä"}}}}, WantReply: true},
 		"no state":   {Event: whole, Namespace: "shop", Trace: event.NewTrace()},
 		"no trace":   {Event: whole, Namespace: "shop"},
 		"no data":    {Event: &event.Event{ID: "1", Source: "/s", Type: "t"}},
@@ -43,14 +44,10 @@ func TestBothClientsSendTheSame(t *testing.T) {
 			if err != nil || to.address != host {
 				t.Fatalf("%s: %+v, %v", url, to, err)
 			}
-			headers, body := r.headers(nil)
-			if !isPlain(headers, body) {
-				t.Fatalf("%s is not plain: %v", name, headers)
+			if _, sent, err := sender.sendPlain(t.Context(), to, r); err != nil || !sent {
+				t.Fatalf("%s is not plain: %v", name, err)
 			}
-			if _, err := sender.sendPlain(t.Context(), to, headers, body, r); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := sender.sendStandard(t.Context(), to, headers, body, r); err != nil {
+			if _, err := sender.sendStandard(t.Context(), to, r); err != nil {
 				t.Fatal(err)
 			}
 			all := e.requests()
@@ -79,6 +76,15 @@ func TestWhatIsNotPlain(t *testing.T) {
 	e := newEndpoint(t, answers(200, ""))
 	sender := NewHTTPSender(HTTPOptions{})
 	defer sender.Close()
+	for name, odd := range map[string]*Request{
+		"name":      {Event: &event.Event{ID: "1", Source: "/s", Type: "t", Extensions: []event.Extension{{Name: "a b", Value: event.Value{Str: "1"}}}}},
+		"no name":   {Event: &event.Event{ID: "1", Source: "/s", Type: "t", Extensions: []event.Extension{{Value: event.Value{Str: "1"}}}}},
+		"namespace": {Event: &event.Event{ID: "1", Source: "/s", Type: "t"}, Namespace: "a\nb"},
+	} {
+		if request, ok := odd.plain(nil); ok {
+			t.Errorf("%s: %q is plain", name, request)
+		}
+	}
 	for _, value := range []string{"text/plain\r\nX-Evil: 1", "a\x00b"} {
 		_, err := sender.Send(t.Context(), &Request{URL: e.URL, Event: &event.Event{ID: "1", Source: "/s", Type: "t", DataContentType: value}})
 		if err == nil || len(e.requests()) != 0 {

@@ -6,26 +6,26 @@ import (
 	"io"
 	"net/http"
 	"net/textproto"
+	"strconv"
 	"strings"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/dispatcher/http1"
 )
 
 // headers appends the headers of a request: the event's, what came with it to be
 // passed through, and this attempt's span of its trace. It returns the body, too.
 func (r *Request) headers(dst []event.Header) (headers []event.Header, body []byte) {
-	headers, body = r.Event.AppendMessage(dst)
+	headers, body = outgoing(r.Event).AppendMessage(dst)
 	kept := headers[:len(dst)]
-	traced := r.Trace != (event.TraceContext{})
+	traced := r.traced()
 	for _, x := range headers[len(dst):] {
 		x.Name = textproto.CanonicalMIMEHeaderKey(x.Name)
-		switch {
-		case x.Name == "Kn-Namespace", x.Name == "Prefer" && r.WantReply, x.Name == "Traceparent" && traced, x.Name == "Tracestate" && traced && r.Trace.State != "":
-			continue // this request says it otherwise
-		case ofRequest(x.Name):
-			continue // whatever came with the event has no say in that
+		if !r.says(x.Name) {
+			kept = append(kept, x)
 		}
-		kept = append(kept, x)
 	}
 	headers = append(kept, event.Header{Name: "Kn-Namespace", Value: r.Namespace})
 	if r.WantReply {
@@ -38,6 +38,76 @@ func (r *Request) headers(dst []event.Header) (headers []event.Header, body []by
 		}
 	}
 	return headers, body
+}
+
+// traced says whether the attempt is a step of a trace.
+func (r *Request) traced() bool { return r.Trace.TraceID != [16]byte{} }
+
+// says is whether what came with the event has no say in a header: the request
+// says it otherwise, or it is about the request itself.
+func (r *Request) says(name string) bool {
+	switch name {
+	case "Kn-Namespace":
+		return true
+	case "Prefer":
+		return r.WantReply
+	case "Traceparent":
+		return r.traced()
+	case "Tracestate":
+		return r.traced() && r.Trace.State != ""
+	}
+	return ofRequest(name)
+}
+
+// plain appends a whole request for package http1 to dst, which has its first
+// lines. It says no where it is one for net/http: it is too large, or there is
+// something wrong with a header, which net/http tells better.
+func (r *Request) plain(dst []byte) (request []byte, ok bool) {
+	if mode, unknown := event.ModeOf(r.Event.DataContentType); mode != event.Binary || unknown != nil {
+		headers, body := r.headers(nil)
+		return appendRequest(dst, headers, body)
+	}
+	if dst, ok = r.Event.AppendLines(dst, ttlExtension); !ok {
+		return dst, false
+	}
+	var buf [8]event.Header
+	headers := buf[:0]
+	if t := r.Event.DataContentType; t != "" {
+		headers = append(headers, event.Header{Name: "Content-Type", Value: t})
+	}
+	for _, x := range r.Event.PassThrough {
+		if x.Name = textproto.CanonicalMIMEHeaderKey(x.Name); !r.says(x.Name) {
+			headers = append(headers, x)
+		}
+	}
+	headers = append(headers, event.Header{Name: "Kn-Namespace", Value: r.Namespace})
+	if r.WantReply {
+		dst = append(dst, "Prefer: reply\r\n"...)
+	}
+	if r.traced() {
+		dst = append(r.Trace.Append(append(dst, "Traceparent: "...)), "\r\n"...)
+		if r.Trace.State != "" {
+			headers = append(headers, event.Header{Name: "Tracestate", Value: r.Trace.State})
+		}
+	}
+	return appendRequest(dst, headers, r.Event.Data)
+}
+
+// appendRequest appends what is left of a request: headers that are to be
+// checked, and the body.
+func appendRequest(dst []byte, headers []event.Header, body []byte) ([]byte, bool) {
+	for i := range headers {
+		x := &headers[i]
+		if !httpguts.ValidHeaderFieldName(x.Name) || !httpguts.ValidHeaderFieldValue(x.Value) {
+			return dst, false
+		}
+		dst = append(append(append(append(dst, x.Name...), ": "...), x.Value...), "\r\n"...)
+	}
+	dst = append(strconv.AppendInt(append(dst, "Content-Length: "...), int64(len(body)), 10), "\r\n\r\n"...)
+	if len(dst)+len(body) > http1.MaxRequest {
+		return dst, false
+	}
+	return append(dst, body...), true
 }
 
 // ofRequest says whether a header is about a request itself: where it goes, who

@@ -47,6 +47,7 @@ func newModel(t *testing.T, seed uint64) *model {
 		first:   make(map[string]map[string]int), times: make(map[string]map[string]int),
 		dead: make(map[string]map[string]bool), urls: make(map[string]bool),
 	}
+	m.f.most = []int{0, 3, 40}[m.rnd.IntN(3)]
 	m.opts = Options{
 		MaxRanges:  []int{4, 16, 256}[m.rnd.IntN(3)],
 		ScanEvents: []int{10, 1000}[m.rnd.IntN(2)],

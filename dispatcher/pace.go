@@ -19,8 +19,8 @@ const paceInterval = 5 * time.Millisecond
 // Some always go on: at least one, and one more each interval, so that late ones
 // that hang do not hold up the others.
 type pacer struct {
-	pool *pool
-	now  func() int64
+	begin func(*item) // has a delivery go on
+	now   func() int64
 	// goal is how long deliveries at the head may wait, on average; most is how
 	// many late ones there may be at once if they do not.
 	goal int64
@@ -39,8 +39,8 @@ type pacer struct {
 	timer   *time.Timer // runs while some are held
 }
 
-func newPacer(o Options, p *pool, now func() int64) *pacer {
-	return &pacer{pool: p, now: now, goal: int64(o.HeadWait), most: float64(o.MaxRequests), limit: float64(o.MaxRequests)}
+func newPacer(o Options, begin func(*item), now func() int64) *pacer {
+	return &pacer{begin: begin, now: now, goal: int64(o.HeadWait), most: float64(o.MaxRequests), limit: float64(o.MaxRequests)}
 }
 
 // stamp is when a delivery at the head could begin; 0 where nobody asks.
@@ -72,12 +72,12 @@ func (p *pacer) start(it *item) {
 	}
 	p.running++
 	p.mu.Unlock()
-	p.pool.run(it)
+	p.begin(it)
 }
 
-// end is told of the end of a late delivery, and returns the one to go on with,
+// end is told of the end of a late delivery, and returns one that may begin now,
 // or nil.
-func (p *pacer) end() task {
+func (p *pacer) end() *item {
 	p.late.Add(-1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -160,7 +160,7 @@ func (p *pacer) release() {
 	}
 	p.mu.Unlock()
 	for _, it := range free {
-		p.pool.run(it)
+		p.begin(it)
 	}
 }
 
@@ -168,14 +168,7 @@ func (p *pacer) release() {
 func (p *pacer) drop(r *runner) (dropped []*item) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for range p.held.len() {
-		it, _ := p.held.pop()
-		if it.sub.r == r {
-			dropped = append(dropped, it)
-		} else {
-			p.held.push(it)
-		}
-	}
+	dropped = dropItems(&p.held, r)
 	p.late.Add(int64(-len(dropped)))
 	return dropped
 }
@@ -187,6 +180,19 @@ func (p *pacer) close() {
 	if p.timer != nil {
 		p.timer.Stop()
 	}
+}
+
+// dropItems takes those of a partition out.
+func dropItems(f *fifo[*item], r *runner) (dropped []*item) {
+	for range f.len() {
+		it, _ := f.pop()
+		if it.sub.r == r {
+			dropped = append(dropped, it)
+		} else {
+			f.push(it)
+		}
+	}
+	return dropped
 }
 
 // fifo is a queue. Its zero value is empty.

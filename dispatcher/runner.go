@@ -291,10 +291,7 @@ func (r *runner) unreadable(err error) {
 func (r *runner) close(ctx context.Context) error {
 	r.cancelScan()
 	empty := r.work.close()
-	for _, it := range r.d.pacer.drop(r) {
-		it.sub.abort(it)
-		r.work.leave()
-	}
+	r.letGo()
 	r.eachSub(func(s *sub) {
 		s.mu.Lock()
 		if s.timer != nil {
@@ -316,6 +313,22 @@ func (r *runner) close(ctx context.Context) error {
 		s.target.leave(s)
 	})
 	return err
+}
+
+// letGo lets go what waits for its turn.
+func (r *runner) letGo() {
+	for _, it := range r.d.pacer.drop(r) {
+		it.sub.abort(it)
+		r.work.leave()
+	}
+	for _, it := range r.d.lanes.drop(r) {
+		late := it.late
+		it.sub.abort(it)
+		r.work.leave()
+		if late {
+			r.d.next(nil, true)
+		}
+	}
 }
 
 func (r *runner) eachSub(f func(*sub)) {

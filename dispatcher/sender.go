@@ -25,7 +25,8 @@ type Sender interface {
 // Request is one attempt.
 type Request struct {
 	URL string
-	// Event is sent in binary mode where it can be. It is shared and not modified.
+	// Event is sent in binary mode where it can be, without the time to live. It
+	// is shared and not modified.
 	Event *event.Event
 	// Namespace is what Kn-Namespace says.
 	Namespace string

@@ -24,6 +24,17 @@ type fakeSender struct {
 	handlers map[string]func(ctx context.Context, r *Request) (Response, error)
 	calls    []call
 	out, max map[string]int
+	// most are the connections that there are; 0: as many as are asked for.
+	most      int
+	all, high int // that are out, and the most that were
+}
+
+// host implements hosts.
+func (f *fakeSender) host(string) (string, int) {
+	if f.most == 0 {
+		return "", 0
+	}
+	return "all", f.most
 }
 
 func newFakeSender() *fakeSender {
@@ -38,12 +49,15 @@ func (f *fakeSender) Send(ctx context.Context, r *Request) (Response, error) {
 	f.mu.Lock()
 	f.calls = append(f.calls, call{time.Since(f.began), r.URL, r.Event.ID})
 	f.out[r.URL]++
+	f.all++
+	f.high = max(f.high, f.all)
 	f.max[r.URL] = max(f.max[r.URL], f.out[r.URL])
 	h := f.handlers[r.URL]
 	f.mu.Unlock()
 	defer func() {
 		f.mu.Lock()
 		f.out[r.URL]--
+		f.all--
 		f.mu.Unlock()
 	}()
 	if h != nil {
@@ -155,6 +169,15 @@ type rig struct {
 func newRig(t *testing.T, o Options) *rig {
 	r := &rig{T: t, store: newStore(t), f: newFakeSender()}
 	r.begin(o)
+	return r
+}
+
+// newHost is a rig whose subscribers are all at a host that has so many
+// connections.
+func newHost(t *testing.T, most int) *rig {
+	r := &rig{T: t, store: newStore(t), f: newFakeSender()}
+	r.f.most = most
+	r.begin(Options{})
 	return r
 }
 

@@ -255,11 +255,12 @@ func (s *sub) start(it *item) bool {
 	}
 	s.outBytes += it.bytes
 	s.r.d.budget.start(it.bytes)
+	it.lane, it.held = s.target.lane.Load(), false
 	if it.late = s.far(); it.late {
 		s.r.d.pacer.start(it)
 	} else {
 		it.due = s.r.d.pacer.stamp()
-		s.r.d.pool.run(it)
+		s.r.d.launch(it)
 	}
 	return true
 }
@@ -270,35 +271,6 @@ const farBehind = 1024
 
 // far says whether the subscription is far behind. s.mu is held.
 func (s *sub) far() bool { return s.behind && s.r.horizon.Load() > s.next+farBehind }
-
-// run implements task: it takes an item on its way.
-func (it *item) run() task {
-	s, late := it.sub, it.late // another one may have the item by the end
-	defer s.r.work.leave()
-	switch {
-	case !late:
-		s.r.d.pacer.started(it.due)
-	case s.recall(it):
-		return s.r.d.pacer.end()
-	}
-	s.deliver(it)
-	if late {
-		return s.r.d.pacer.end()
-	}
-	return nil
-}
-
-// recall takes back an item that was held, where it is not to begin any more.
-func (s *sub) recall(it *item) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !it.removed && s.r.scanCtx.Err() == nil {
-		return false
-	}
-	s.stopped(it)
-	it.ev = nil
-	return true
-}
 
 // stopped takes back what start counted as out. s.mu is held.
 func (s *sub) stopped(it *item) {

@@ -33,12 +33,15 @@ type item struct {
 	removed bool
 	// late: it went out while its subscription was far behind.
 	late bool
+	// held: it had to wait for its turn.
+	held bool
 
 	tries   int32 // attempts at the subscriber
 	dlTries int32 // attempts at the dead letter sink
 	due     int64 // when to try next, while in the heap; when it could begin, while out; by Dispatcher.now
 	place   int   // in the heap
 
+	lane    *lane     // while it is out
 	key     *keyState // in ordered terms
 	follows *item     // the next of the same key that is blocked
 

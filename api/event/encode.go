@@ -147,6 +147,54 @@ func (e *Event) AppendBinary(dst []Header) []Header {
 	return append(dst, e.PassThrough...)
 }
 
+// AppendLines appends what AppendBinary does as the lines of a message of
+// HTTP/1.1, but for an extension to be left out, the content type and
+// PassThrough. It says no where an extension's name may be none of a header.
+func (e *Event) AppendLines(dst []byte, leftOut string) ([]byte, bool) {
+	dst = append(dst, "Ce-Specversion: 1.0\r\n"...)
+	dst = appendLine(dst, "Ce-Id: ", e.ID)
+	dst = appendLine(dst, "Ce-Source: ", e.Source)
+	dst = appendLine(dst, "Ce-Type: ", e.Type)
+	dst = appendLine(dst, "Ce-Subject: ", e.Subject)
+	dst = appendLine(dst, "Ce-Time: ", e.Time)
+	dst = appendLine(dst, "Ce-Dataschema: ", e.DataSchema)
+	for i := range e.Extensions {
+		x := &e.Extensions[i]
+		if x.Name == leftOut {
+			continue
+		}
+		if !isName(x.Name) {
+			return dst, false
+		}
+		dst = append(dst, "Ce-"...)
+		first := len(dst)
+		dst = append(dst, x.Name...)
+		if c := dst[first]; c >= 'a' {
+			dst[first] = c - 'a' + 'A'
+		}
+		dst = append(dst, ": "...)
+		dst = append(appendEncoded(dst, x.Value.normal().Str), "\r\n"...)
+	}
+	return dst, true
+}
+
+func appendLine(dst []byte, name, value string) []byte {
+	if value == "" {
+		return dst
+	}
+	return append(appendEncoded(append(dst, name...), value), "\r\n"...)
+}
+
+// isName says whether s is a name as CloudEvents has them.
+func isName(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return s != ""
+}
+
 // headerName is an extension's header, as net/http would write it; those that
 // most events have cost no memory.
 func headerName(name string) string {
@@ -173,22 +221,34 @@ func headerName(name string) string {
 // encodeHeader percent-encodes what a header's value must not hold: space,
 // double quote, percent, and all that is not printable ASCII.
 func encodeHeader(s string) string {
-	plain := func(c byte) bool { return c > 0x20 && c < 0x7f && c != '"' && c != '%' }
-	i := 0
-	for i < len(s) && plain(s[i]) {
-		i++
-	}
-	if i == len(s) {
+	if asItIs(s) == len(s) {
 		return s
 	}
+	return string(appendEncoded(make([]byte, 0, len(s)+16), s))
+}
+
+// asItIs is how much of s needs no encoding.
+func asItIs(s string) int {
+	i := 0
+	for i < len(s) && visible(s[i]) {
+		i++
+	}
+	return i
+}
+
+func visible(c byte) bool { return c > 0x20 && c < 0x7f && c != '"' && c != '%' }
+
+// appendEncoded appends s as encodeHeader has it.
+func appendEncoded(dst []byte, s string) []byte {
+	i := asItIs(s)
+	dst = append(dst, s[:i]...)
 	const hex = "0123456789ABCDEF"
-	b := append(make([]byte, 0, len(s)+16), s[:i]...)
 	for ; i < len(s); i++ {
-		if c := s[i]; plain(c) {
-			b = append(b, c)
+		if c := s[i]; visible(c) {
+			dst = append(dst, c)
 		} else {
-			b = append(b, '%', hex[c>>4], hex[c&15])
+			dst = append(dst, '%', hex[c>>4], hex[c&15])
 		}
 	}
-	return string(b)
+	return dst
 }

@@ -66,14 +66,16 @@ func (t TraceContext) Child() TraceContext {
 }
 
 // String is the traceparent header.
-func (t TraceContext) String() string {
-	b := make([]byte, 0, 55)
+func (t TraceContext) String() string { return string(t.Append(make([]byte, 0, 55))) }
+
+// Append appends the traceparent header.
+func (t *TraceContext) Append(b []byte) []byte {
 	b = append(b, "00-"...)
 	b = hex.AppendEncode(b, t.TraceID[:])
 	b = append(b, '-')
 	b = hex.AppendEncode(b, t.SpanID[:])
 	b = append(b, '-')
-	return string(hex.AppendEncode(b, []byte{t.Flags}))
+	return append(b, hexDigits[t.Flags>>4], hexDigits[t.Flags&15])
 }
 
 // Names of the distributed tracing extension.

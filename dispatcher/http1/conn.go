@@ -38,9 +38,6 @@ type Conn struct {
 	// While it is idle; guarded by Client.mu.
 	older, newer *Conn
 	since        time.Time
-
-	// Out is memory for a request, for whoever has the connection.
-	Out []byte
 }
 
 // bounded reads what was read ahead, then from a connection, and no more than

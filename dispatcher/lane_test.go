@@ -1,0 +1,125 @@
+package dispatcher
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/leat-dev/leat/channel"
+)
+
+// TestNoMoreThanTheHostTakes: what there is no connection for waits, and spends
+// no attempt, however long that takes.
+func TestNoMoreThanTheHostTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newHost(t, 10)
+		defer r.end()
+		var subs []channel.Subscription
+		for i := range 3 {
+			uid := fmt.Sprint("s", i)
+			subs = append(subs, byType(uid, ""))
+			r.target(uid, func(t *Target) { t.Delivery.Timeout = 15 * time.Millisecond })
+			r.f.on("http://"+uid, takes(10*time.Millisecond))
+		}
+		r.subscribe(subs...)
+		r.publish("x", 500)
+		time.Sleep(time.Second)
+		for _, s := range subs {
+			if n := len(once(t, r.f.to("http://"+s.UID))); n < 250 || n > 400 {
+				t.Errorf("%s got %d events in a second of the 1000 that went out, want a third", s.UID, n)
+			}
+		}
+		time.Sleep(time.Second)
+		for _, s := range subs {
+			if n := len(once(t, r.f.to("http://"+s.UID))); n != 500 {
+				t.Errorf("%s got %d of 500 events", s.UID, n)
+			}
+		}
+		if r.f.high != 10 {
+			t.Errorf("%d requests were out at a time, want 10", r.f.high)
+		}
+		if n := len(r.d.lanes.byHost); n != 1 {
+			t.Errorf("%d lanes", n)
+		}
+		for _, s := range subs {
+			r.d.RemoveTarget(s.UID)
+		}
+		if n := len(r.d.lanes.byHost); n != 0 {
+			t.Errorf("%d lanes without a target", n)
+		}
+	})
+}
+
+// TestTheHeadOverThoseThatCatchUp: who catches up does not take the connections
+// of others, and gets its share of them.
+func TestTheHeadOverThoseThatCatchUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newHost(t, 8)
+		defer r.end()
+		r.publish("x", 20_000)
+		time.Sleep(time.Second)
+		late, head := byType("late", ""), byType("head", "")
+		late.Start.At = "beginning"
+		r.subscribe(late, head)
+		for _, uid := range []string{"late", "head"} {
+			r.target(uid)
+			r.f.on("http://"+uid, takes(10*time.Millisecond))
+		}
+		time.Sleep(time.Second)
+		for range 10 {
+			n := len(r.f.to("http://head"))
+			r.publish("x", 8)
+			time.Sleep(25 * time.Millisecond)
+			if got := len(r.f.to("http://head")) - n; got != 8 {
+				t.Errorf("%d of 8 new events were sent within two requests' time", got)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		r.publish("x", 1000) // more than the host takes in a second
+		n := len(r.f.to("http://late"))
+		time.Sleep(500 * time.Millisecond)
+		if got := len(r.f.to("http://late")) - n; got < 30 || got > 100 {
+			t.Errorf("who catches up had %d of 400 requests, want an eighth", got)
+		}
+	})
+}
+
+// TestCloseDropsWhatHasNoConnection: the end waits for those that are out, and
+// begins none of those that wait.
+func TestCloseDropsWhatHasNoConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newHost(t, 10)
+		r.subscribe(byType("a", ""))
+		r.target("a")
+		r.f.on("http://a", takes(5*time.Second))
+		r.publish("x", 250)
+		synctest.Wait()
+		began := time.Now()
+		r.end()
+		if d := time.Since(began); d != 5*time.Second || len(r.f.to("http://a")) != 10 {
+			t.Errorf("close took %v, and %d requests were made; want the 5 s of the 10 that were out", d, len(r.f.to("http://a")))
+		}
+		// Those that hang are broken off.
+		r.f.on("http://a", hang)
+		r.begin(Options{})
+		r.target("a")
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began = time.Now()
+		if err := r.d.Close(ctx); err != nil || time.Since(began) != time.Second {
+			t.Errorf("close: %v after %v", err, time.Since(began))
+		}
+		r.f.on("http://a", status(200))
+		r.begin(Options{})
+		r.target("a")
+		time.Sleep(time.Minute)
+		if got := slices.Compact(slices.Sorted(slices.Values(r.f.to("http://a")))); len(got) != 250 {
+			t.Errorf("%d of 250 events were delivered", len(got))
+		}
+		r.end()
+	})
+}

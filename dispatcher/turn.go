@@ -1,0 +1,83 @@
+package dispatcher
+
+// What goes out takes its turn: late deliveries at the pacer, then each in the
+// lane to its host, then on a goroutine of the pool, which goes on with the next
+// one that waits.
+
+// launch has a delivery begin, or wait in its lane.
+func (d *Dispatcher) launch(it *item) {
+	if d.enters(it) {
+		d.pool.run(it)
+	}
+}
+
+// enters says whether a delivery may begin at once; otherwise it waits in its
+// lane.
+func (d *Dispatcher) enters(it *item) bool {
+	r := it.sub.r // another goroutine may have the item once it waits
+	if it.lane == nil || it.lane.enter(it) {
+		return true
+	}
+	if r.work.isShut() {
+		d.pool.run((*release)(r)) // it may have come too late to be let go
+	}
+	return false
+}
+
+// release is the task that lets go what waits of a partition that is being
+// closed.
+type release runner
+
+func (r *release) run() task {
+	(*runner)(r).letGo()
+	return nil
+}
+
+// next is told of the end of a delivery, and returns the task to go on with.
+func (d *Dispatcher) next(l *lane, late bool) task {
+	var next *item
+	if l != nil {
+		var last bool
+		if next, last = l.leave(); last && l.refs.Load() == 0 {
+			d.lanes.tidy(l)
+		}
+	}
+	if late {
+		switch it := d.pacer.end(); {
+		case it == nil:
+		case next != nil:
+			d.launch(it)
+		case d.enters(it):
+			next = it
+		}
+	}
+	if next == nil {
+		return nil
+	}
+	return next
+}
+
+// run implements task: it takes an item on its way.
+func (it *item) run() task {
+	s, late, lane := it.sub, it.late, it.lane // another one may have the item by the end
+	defer s.r.work.leave()
+	if !late {
+		s.r.d.pacer.started(it.due)
+	}
+	if !(late || it.held) || !s.recall(it) {
+		s.deliver(it)
+	}
+	return s.r.d.next(lane, late)
+}
+
+// recall takes back an item that was held, where it is not to begin any more.
+func (s *sub) recall(it *item) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !it.removed && s.r.scanCtx.Err() == nil {
+		return false
+	}
+	s.stopped(it)
+	it.ev = nil
+	return true
+}
