@@ -58,6 +58,7 @@ func New(o Options) *Dispatcher {
 		targets: make(map[string]*target),
 		runners: make(map[string][]*runner),
 	}
+	d.lanes.begin, d.lanes.now = d.pool.run, d.now
 	d.pacer = newPacer(o, d.launch, d.now)
 	if d.sender == nil {
 		d.sender = NewHTTPSender(o.HTTP)

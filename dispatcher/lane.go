@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // hosts is what a Sender implements that has only so many connections to a host.
@@ -12,19 +13,22 @@ type hosts interface {
 	host(url string) (name string, most int)
 }
 
-// lane is the way to one host. Deliveries for which there is no connection wait
-// here, without a goroutine of their own and before their attempt has begun;
-// those at the head of the log go first, but for one in lateTurn.
+// lane is the way to one host. Deliveries that find no place wait here, without
+// a goroutine of their own and before their attempt has begun; those at the head
+// of the log go first, but for one in lateTurn.
 type lane struct {
-	name string
-	most int
+	name  string
+	begin func(task)   // has a delivery go on
+	now   func() int64 // in nanoseconds
 
 	refs atomic.Int64 // targets
 
 	mu         sync.Mutex
+	places     places
 	running    int
 	head, late fifo[*item]
 	turn       int
+	ticking    bool // a timer runs, which looks at the places while some wait
 }
 
 // lateTurn: where both wait, one late delivery goes on for so many.
@@ -32,6 +36,9 @@ const lateTurn = 8
 
 // lanes are those of all hosts that a target names, or to which something is out.
 type lanes struct {
+	begin func(task)
+	now   func() int64
+
 	mu     sync.Mutex
 	byHost map[string]*lane
 }
@@ -40,11 +47,16 @@ type lanes struct {
 func (l *lane) enter(it *item) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.running < l.most {
+	if l.running < l.places.n && l.waiting() == 0 {
 		l.running++
 		return true
 	}
 	it.held = true
+	l.places.waited++
+	if !l.ticking {
+		l.ticking = true
+		time.AfterFunc(placesInterval, l.tick)
+	}
 	if it.late {
 		l.late.push(it)
 	} else {
@@ -53,23 +65,56 @@ func (l *lane) enter(it *item) bool {
 	return false
 }
 
+func (l *lane) waiting() int { return l.head.len() + l.late.len() }
+
 // leave is told of the end of a delivery, and returns the one that takes its
 // place, or nil. last says that nothing is left.
 func (l *lane) leave() (next *item, last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.places.done++
+	if l.running <= l.places.n {
+		next = l.pop()
+	}
+	if next == nil {
+		l.running--
+	}
+	return next, l.running == 0
+}
+
+// tick looks at how many places there are to be, as long as some wait for one.
+func (l *lane) tick() {
+	var free []*item
+	l.mu.Lock()
+	l.places.look(l.now(), l.waiting())
+	for l.running < l.places.n {
+		it := l.pop()
+		if it == nil {
+			break
+		}
+		l.running++
+		free = append(free, it)
+	}
+	if l.ticking = l.waiting() > 0; l.ticking {
+		time.AfterFunc(placesInterval, l.tick)
+	}
+	l.mu.Unlock()
+	for _, it := range free {
+		l.begin(it)
+	}
+}
+
+// pop is who goes on next; nil where nobody waits. l.mu is held.
+func (l *lane) pop() *item {
 	first, second := &l.head, &l.late
 	if l.turn++; l.turn%lateTurn == 0 {
 		first, second = second, first
 	}
-	next, ok := first.pop()
+	it, ok := first.pop()
 	if !ok {
-		next, ok = second.pop()
+		it, _ = second.pop()
 	}
-	if !ok {
-		l.running--
-	}
-	return next, l.running == 0
+	return it
 }
 
 // take finds or makes the lane of a host, for a target.
@@ -78,7 +123,7 @@ func (l *lanes) take(name string, most int) *lane {
 	defer l.mu.Unlock()
 	known := l.byHost[name]
 	if known == nil {
-		known = &lane{name: name, most: most}
+		known = &lane{name: name, begin: l.begin, now: l.now, places: newPlaces(most)}
 		if l.byHost == nil {
 			l.byHost = make(map[string]*lane)
 		}

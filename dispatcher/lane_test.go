@@ -87,6 +87,61 @@ func TestTheHeadOverThoseThatCatchUp(t *testing.T) {
 	})
 }
 
+// TestPlaces: a host that answers at once needs few, one that takes its time has
+// as many as there may be, and so has one of whose answers some never come.
+func TestPlaces(t *testing.T) {
+	for name, c := range map[string]struct {
+		takes     time.Duration // an answer
+		cores     int           // that many answers at a time, the others wait
+		low, high int
+	}{
+		"at once":       {takes: 50 * time.Microsecond, cores: 2, low: 32, high: 48},
+		"in a while":    {takes: 5 * time.Millisecond, cores: 1 << 20, low: 256, high: 512},
+		"slow":          {takes: time.Second, cores: 1 << 20, low: 512, high: 512},
+		"nothing comes": {takes: 10 * time.Hour, cores: 1 << 20, low: 512, high: 512},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlaces(512)
+			var now int64
+			var most, sum, rounds int
+			for range 500 {
+				now += int64(placesInterval)
+				each := c.takes * time.Duration(max(1, p.n/c.cores)) // of a round of n
+				p.done += int(placesInterval) * p.n / int(each)
+				p.waited = p.done
+				p.look(now, 100)
+				if now > int64(2*time.Second) {
+					most, sum, rounds = max(most, p.n), sum+p.n, rounds+1
+				}
+			}
+			if most > 512 || sum/rounds < c.low || sum/rounds > c.high {
+				t.Errorf("%d places at most and %d on average, want %d to %d", most, sum/rounds, c.low, c.high)
+			}
+		})
+	}
+}
+
+// TestWhoHangsLeavesPlaces: one subscriber that hangs does not hold up another
+// one at the same host.
+func TestWhoHangsLeavesPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newHost(t, 512)
+		r.subscribe(byType("hangs", ""), byType("well", ""))
+		r.target("hangs")
+		r.target("well")
+		r.f.on("http://hangs", hang)
+		r.publish("x", 1000)
+		time.Sleep(time.Second)
+		if got := len(once(t, r.f.to("http://well"))); got != 1000 {
+			t.Errorf("the other subscriber has %d of 1000 events after a second", got)
+		}
+		if got := r.f.peak("http://hangs"); got != 100 {
+			t.Errorf("%d requests hang, want a window of 100", got)
+		}
+		r.kill()
+	})
+}
+
 // TestCloseDropsWhatHasNoConnection: the end waits for those that are out, and
 // begins none of those that wait.
 func TestCloseDropsWhatHasNoConnection(t *testing.T) {
