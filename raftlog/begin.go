@@ -116,19 +116,23 @@ func (c *coalescer) takeWaiters(b *batch) []waiter {
 	return w
 }
 
+// mostTold is how many waiters are told by one goroutine: each has an answer to
+// write.
+const mostTold = 256
+
 // answer tells who waited for a batch: one on this goroutine, as none is woken
-// sooner, several on one of their own, which the log need not wait for.
+// sooner, several on others, which the log need not wait for.
 func (c *coalescer) answer(b *batch, waiters []waiter) {
-	tell := func() {
-		defer c.telling.Done()
-		c.tell(waiters, b.results, b.err)
+	if len(waiters) == 0 {
+		return
 	}
-	switch len(waiters) {
-	case 0:
-	case 1:
-		tell()
-	default:
-		go tell() // it ends by itself; run waits for that
+	defer c.telling.Done()
+	if len(waiters) == 1 {
+		c.tell(waiters, b.results, b.err)
+		return
+	}
+	for some := range slices.Chunk(waiters, mostTold) {
+		c.telling.Go(func() { c.tell(some, b.results, b.err) }) // run waits for its end
 	}
 }
 

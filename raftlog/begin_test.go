@@ -82,10 +82,13 @@ func beginning(t *testing.T, f func(c *coalescer, o *outcomes, begin func(name s
 	})
 }
 
+// many are more than one goroutine tells.
+const many = 2*mostTold + 10
+
 // TestBegunCommandsAreToldWhatBecame of them, once, and go with the flush.
 func TestBegunCommandsAreToldWhatBecame(t *testing.T) {
 	beginning(t, func(c *coalescer, o *outcomes, begin func(string, time.Duration), release chan error, _ func()) {
-		for i := range 10 {
+		for i := range many {
 			begin(fmt.Sprint(i), time.Hour)
 		}
 		synctest.Wait()
@@ -101,7 +104,7 @@ func TestBegunCommandsAreToldWhatBecame(t *testing.T) {
 		release <- nil
 		synctest.Wait()
 		want := map[string]error{}
-		for i := range 10 {
+		for i := range many {
 			want[fmt.Sprint(i)] = nil
 		}
 		o.expect(t, want)

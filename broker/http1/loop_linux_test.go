@@ -117,7 +117,7 @@ func (w *world) expectConns(want int) {
 		if time.Now().After(end) {
 			w.Fatalf("%d connections, want %d", n, want)
 		}
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 	}
 }
 
@@ -230,7 +230,7 @@ func (w *world) expectBegun(peers ...*peer) {
 		if time.Now().After(end) {
 			w.Fatalf("%d connections have something to do, want %d", n, len(peers))
 		}
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 	}
 }
 

@@ -2,6 +2,7 @@ package http1
 
 import (
 	"errors"
+	"math"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -50,7 +51,7 @@ func (c *conn) enter() bool {
 }
 
 // neverTried is a trial that no connection passes.
-const neverTried = int(^uint(0) >> 1)
+const neverTried = math.MaxInt
 
 // byDescriptor prepares for reading and writing without waiting.
 func (c *conn) byDescriptor() (ok bool) {
