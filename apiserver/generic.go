@@ -335,6 +335,6 @@ func (s *Server) storage(codec runtime.Codec, cache bool) storage.RESTOptions {
 		KV: s.o.KV, Codec: codec, Prefix: storagePrefix, Clock: s.o.Clock, Cache: cache,
 		// Many, and watched by hardly anybody.
 		NoCache:     map[schema.GroupResource]bool{{Resource: "events"}: true},
-		Transformer: s.atRest, DeleteWorkers: s.o.DeleteWorkers,
+		Transformer: s.atRest, DeleteWorkers: s.o.DeleteWorkers, SharedBytes: s.o.SharedBytes,
 	}
 }

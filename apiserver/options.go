@@ -99,6 +99,9 @@ type Options struct {
 	// DefaultTokenLife, MinTokenLife and TokenSkew are as package tokens has
 	// them: 1 h, 10 min, 1 min.
 	DefaultTokenLife, MinTokenLife, TokenSkew time.Duration
+	// SharedBytes bounds what is kept decoded of the latest writes to one kind, for
+	// all who watch it, by its size as stored; 2 MiB.
+	SharedBytes int64
 	// Gather has the server's own controllers take many writes together.
 	Gather kv.Gather
 	// NoShortcuts leaves all requests to the libraries' handlers, to compare with.

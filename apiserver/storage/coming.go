@@ -74,7 +74,7 @@ func (s *Store) written(key string, data []byte, rev uint64, object func(rev uin
 		}
 		return s.decode(data, rev, out)
 	}
-	shared, err := s.recent.get(slotID{rev, key, false}, func() (runtime.Object, error) {
+	shared, err := s.recent.get(slotID{rev, key, false}, len(data), func() (runtime.Object, error) {
 		if obj := object(rev); obj != nil {
 			return obj, nil
 		}

@@ -91,7 +91,7 @@ func (s *Store) Rewrite(ctx context.Context, namespace, name string, version uin
 		return 0, ErrOtherVersion
 	}
 	if s.watched() { // for watches that have not come to it yet
-		s.recent.get(slotID{r.Rev, key, false}, func() (runtime.Object, error) {
+		s.recent.get(slotID{r.Rev, key, false}, len(next), func() (runtime.Object, error) {
 			if obj := made(r.Rev); obj != nil {
 				return obj, nil
 			}

@@ -50,6 +50,7 @@ type RESTOptions struct {
 
 	// See Config.
 	Gather                   kv.Gather
+	SharedBytes              int64
 	ProgressEvery, FreshWait time.Duration
 	WatchBuffer              int
 	// HistoryWindow is how much of the past a watch cache keeps at least; 75 s.
@@ -101,7 +102,7 @@ func (o RESTOptions) decorate(c *storagebackend.ConfigForResource, resourcePrefi
 	}
 	s, err := New(Config{
 		KV: o.KV, Codec: c.Codec, NewFunc: newFunc, Prefix: c.Prefix, ResourcePrefix: resourcePrefix,
-		GroupResource: c.GroupResource, Transformer: c.Transformer, Clock: o.Clock, Gather: o.Gather, AsStored: asStored,
+		GroupResource: c.GroupResource, Transformer: c.Transformer, Clock: o.Clock, Gather: o.Gather, SharedBytes: o.SharedBytes, AsStored: asStored,
 		ProgressEvery: o.ProgressEvery, FreshWait: o.FreshWait, WatchBuffer: o.WatchBuffer,
 		TellDamage: utilfeature.DefaultFeatureGate.Enabled(features.AllowUnsafeMalformedObjectDeletion),
 	})

@@ -17,11 +17,13 @@ import (
 // What is here is bounded, and only shared between watches that are about as
 // far; one that is behind decodes for itself.
 type recent struct {
-	most int
+	most      int
+	mostBytes int64
 
 	mu    sync.Mutex
 	slots map[slotID]*slot
 	order []slotID // the oldest first
+	bytes int64    // of the slots
 }
 
 // slotID names a value of an event: what is written, or what was before.
@@ -32,23 +34,26 @@ type slotID struct {
 }
 
 type slot struct {
-	once sync.Once
-	obj  atomic.Pointer[sharedObject]
-	err  error
+	bytes int64 // of the value; of the object it is many times as much
+	once  sync.Once
+	obj   atomic.Pointer[sharedObject]
+	err   error
 }
 
-func newRecent(most int) *recent {
-	return &recent{most: most, slots: map[slotID]*slot{}}
+func newRecent(most int, mostBytes int64) *recent {
+	return &recent{most: most, mostBytes: mostBytes, slots: map[slotID]*slot{}}
 }
 
-// get is the object of a value, which is decoded by whoever asks first.
-func (r *recent) get(id slotID, decode func() (runtime.Object, error)) (*sharedObject, error) {
+// get is the object of a value of so many bytes, which is decoded by whoever asks
+// first.
+func (r *recent) get(id slotID, size int, decode func() (runtime.Object, error)) (*sharedObject, error) {
 	r.mu.Lock()
 	s := r.slots[id]
 	if s == nil {
-		s = &slot{}
-		r.slots[id] = s
-		if r.order = append(r.order, id); len(r.order) > r.most {
+		s = &slot{bytes: int64(size)}
+		r.slots[id], r.order, r.bytes = s, append(r.order, id), r.bytes+s.bytes
+		for len(r.order) > 1 && (len(r.order) > r.most || r.bytes > r.mostBytes) {
+			r.bytes -= r.slots[r.order[0]].bytes
 			delete(r.slots, r.order[0])
 			r.order = r.order[1:]
 		}
@@ -81,7 +86,7 @@ func (r *recent) peek(id slotID) runtime.Object {
 func (r *recent) clear() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.slots, r.order = map[slotID]*slot{}, nil
+	r.slots, r.order, r.bytes = map[slotID]*slot{}, nil, 0
 }
 
 // sharedObject is an object that several watches deliver. It is never changed;
@@ -160,7 +165,7 @@ func Shared(obj runtime.Object) runtime.Object {
 // shared decodes a value of an event, for as long as the resource is served: the
 // end of one watch is no failure for the others.
 func (w *watcher) shared(key string, value []byte, rev uint64, prev bool) (*sharedObject, error) {
-	return w.s.recent.get(slotID{rev, key, prev}, func() (runtime.Object, error) {
+	return w.s.recent.get(slotID{rev, key, prev}, len(value), func() (runtime.Object, error) {
 		if obj := w.s.coming.object(key, value, rev); obj != nil {
 			return obj, nil
 		}

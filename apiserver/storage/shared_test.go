@@ -83,3 +83,46 @@ func TestWrittenIsDecodedOnce(t *testing.T) {
 	updated.Spec.NodeName, updated.Labels["c"] = "the writer's own", "d"
 	seen(updated, "there")
 }
+
+// What is shared is bounded by its size, whatever the number; one object is there
+// however large it is, for it is on its way.
+func TestSharedIsBounded(t *testing.T) {
+	r := newRecent(100, 1000)
+	get := func(rev uint64, bytes int) {
+		t.Helper()
+		if _, err := r.get(slotID{rev: rev}, bytes, func() (runtime.Object, error) { return &example.Pod{}, nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(revs ...uint64) {
+		t.Helper()
+		for _, rev := range revs {
+			if r.peek(slotID{rev: rev}) == nil {
+				t.Errorf("%d is not there", rev)
+			}
+		}
+		if len(r.slots) != len(revs) || len(r.order) != len(revs) {
+			t.Errorf("%d and %d are there, want %d", len(r.slots), len(r.order), len(revs))
+		}
+	}
+	for rev := range uint64(5) {
+		get(rev, 300)
+	}
+	is(2, 3, 4)
+	get(5, 5000)
+	is(5)
+	get(5, 5000)
+	is(5)
+	get(6, 1000)
+	is(6)
+	for rev := range uint64(300) {
+		get(rev, 0)
+	}
+	if len(r.slots) != 100 || r.bytes != 0 {
+		t.Errorf("%d are there, of %d bytes", len(r.slots), r.bytes)
+	}
+	r.clear()
+	get(1, 400)
+	get(2, 400)
+	is(1, 2)
+}

@@ -61,6 +61,9 @@ type Config struct {
 	// Shared is how many objects of the latest events are kept decoded, for all
 	// watches; 256: as many as are written until what was made of one is.
 	Shared int
+	// SharedBytes bounds them by their size as stored, but for the latest one;
+	// 2 MiB. Decoded they take some ten times as much.
+	SharedBytes int64
 	// AsStored says of an object that has no type of its own whether the codec would
 	// leave it as it is in JSON: then it is not asked. nil: it always is.
 	AsStored func(object map[string]any) bool
@@ -104,6 +107,7 @@ func New(c Config) (*Store, error) {
 	setDefault(&c.FreshWait, 3*time.Second)
 	setDefault(&c.WatchBuffer, 100)
 	setDefault(&c.Shared, 256)
+	setDefault(&c.SharedBytes, 2<<20)
 	if c.Transformer == nil {
 		c.Transformer = identity.NewEncryptCheckTransformer()
 	}
@@ -116,7 +120,7 @@ func New(c Config) (*Store, error) {
 	}
 	life, end := context.WithCancel(context.Background())
 	return &Store{
-		c: c, transformer: c.Transformer, root: root, recent: newRecent(c.Shared), life: life, close: end,
+		c: c, transformer: c.Transformer, root: root, recent: newRecent(c.Shared, c.SharedBytes), life: life, close: end,
 		unsafely: utilfeature.DefaultFeatureGate.Enabled(features.AllowUnsafeMalformedObjectDeletion),
 	}, nil
 }

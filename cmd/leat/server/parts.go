@@ -174,7 +174,7 @@ func startAPI(ctx context.Context, s settings.Server, l listeners, meta *kv.Stor
 		MaxTokenLife: s.MaxTokenAge, DefaultTokenLife: s.DefaultTokenAge, MinTokenLife: s.MinTokenAge, TokenSkew: s.TokenClockSkew, TokenCache: s.TokenCache,
 		DeleteWorkers: s.DeleteWorkers, DeleteRetryFrom: s.DeleteMinBackoff, DeleteRetryTo: s.DeleteMaxBackoff,
 		NamespaceWorkers: s.NamespaceWorkers, NamespaceRetryFrom: s.NamespaceMinBackoff, NamespaceRetryTo: s.NamespaceMaxBackoff,
-		EventTTL: s.APIEventAge, Gather: gather(s), Logger: logger,
+		EventTTL: s.APIEventAge, Gather: gather(s), SharedBytes: int64(s.SharedBytes), Logger: logger,
 	})
 	if err != nil {
 		return nil, err
