@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"k8s.io/apiserver/pkg/storage/value"
-	"k8s.io/apiserver/pkg/storage/value/encrypt/aes"
 
 	"github.com/leat-dev/leat/raftlog/kv"
 )
@@ -46,14 +45,10 @@ func openTransformer(dir string, store *kv.Store) (value.Transformer, error) {
 	if err != nil {
 		return nil, err
 	}
-	cipher, err := aes.NewHKDFExtendedNonceGCMTransformer(key)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
 	sum := sha256.Sum256(key)
 	unknown := fmt.Errorf("it is encrypted with another key than that in %s: put its key back", path)
 	t := value.NewPrefixTransformers(unknown, value.PrefixTransformer{
-		Prefix: []byte("leat:aesgcm:" + hex.EncodeToString(sum[:4]) + ":"), Transformer: cipher,
+		Prefix: []byte("leat:aesgcm:" + hex.EncodeToString(sum[:4]) + ":"), Transformer: newSeeded(key),
 	})
 	for _, e := range page.KVs {
 		if _, _, err := t.TransformFromStorage(context.Background(), e.Value, value.DefaultContext(e.Key)); err != nil {
