@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 )
@@ -22,6 +21,7 @@ const (
 // batch is one entry in the making and those who wait for it.
 type batch struct {
 	buf  []byte
+	lent bool // buf is one of the coalescer's buffers, until the batch is handed over
 	n    int
 	size int64 // what it counts against the bound of pending bytes
 	done chan struct{}
@@ -63,6 +63,8 @@ type coalescer struct {
 	crowded  bool        // the last one held several commands
 	closed   bool
 
+	buffers sync.Pool // of *[]byte, for batches in the making
+
 	kick    chan struct{} // wakes run: there is something to cut, or to end
 	stopped chan struct{}
 	telling sync.WaitGroup // who is being told what became of what was begun
@@ -103,10 +105,6 @@ func (c *coalescer) propose(ctx context.Context, class Class, cmd []byte) (any, 
 	return b.results[i], nil
 }
 
-// leastRoom is what a batch has room for at least. Whoever keeps entries in
-// memory keeps the room too, so it is no more than a small command takes.
-const leastRoom = 1 << 10
-
 // add packs a command into a batch. mine says that it is the caller's to hand
 // that over.
 func (c *coalescer) add(class Class, cmd []byte) (b *batch, i int, mine bool, err error) {
@@ -142,9 +140,7 @@ func (c *coalescer) pack(class Class, cmd []byte) (b *batch, err error) {
 	if n := len(c.queue); n > 0 && len(c.queue[n-1].buf)+int(size) <= c.maxEntry {
 		b = c.queue[n-1]
 	} else {
-		b = &batch{done: make(chan struct{})}
-		b.buf = make([]byte, entryHeaderSize, entryHeaderSize+max(int(size), leastRoom, c.recent))
-		b.buf[0] = entryVersion
+		b = c.newBatch(int(size))
 		c.queue = append(c.queue, b)
 	}
 	b.buf = binary.AppendUvarint(b.buf, uint64(len(cmd)))
@@ -199,6 +195,7 @@ func (c *coalescer) next() *batch {
 
 // handOver has a batch committed.
 func (c *coalescer) handOver(b *batch) {
+	c.own(b)
 	c.commit(b.buf, func(results []any, err error) { c.finish(b, results, err) })
 }
 
@@ -234,9 +231,6 @@ func (c *coalescer) cut() *batch {
 	c.queue = c.queue[1:]
 	c.busy, c.flying = true, b
 	c.recent = min(len(b.buf), c.maxEntry)
-	if cap(b.buf) > 2*max(len(b.buf), leastRoom) {
-		b.buf = slices.Clone(b.buf) // who keeps it in memory counts its bytes, not its room
-	}
 	c.lastTime = max(c.lastTime, c.now().UnixMicro())
 	binary.LittleEndian.PutUint64(b.buf[1:], uint64(c.lastTime))
 	return b

@@ -57,6 +57,17 @@ type Entry struct {
 	TakeRows func(index uint64, rows []Row)
 
 	rows []Row
+	room int // what holds the commands, in bytes
+}
+
+// Memory is what is kept in memory for as long as one of the commands is, in
+// bytes: they share a buffer, which may have room beyond them.
+func (e *Entry) Memory() int64 {
+	n := 0
+	for _, cmd := range e.Commands {
+		n += len(cmd)
+	}
+	return int64(max(n, e.room))
 }
 
 // AddRow records where a run of offsets lies; called by Machine.Apply only, and

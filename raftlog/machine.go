@@ -99,7 +99,7 @@ func (f *fsm) apply(l *raft.Log) any {
 		f.fatal(err)
 		return err
 	}
-	e := &Entry{Index: l.Index, Term: l.Term, Time: t, Commands: commands, TakeRows: f.store.AddRows}
+	e := &Entry{Index: l.Index, Term: l.Term, Time: t, Commands: commands, TakeRows: f.store.AddRows, room: cap(l.Data)}
 	results := f.machine.Apply(e)
 	e.IndexRows()
 	f.applied.Store(l.Index)
