@@ -162,6 +162,19 @@ func (s *Shard) index(e *raftlog.Entry) {
 // an event can see the terms that hold for it, and finds it in the index.
 func (s *Shard) publish(e *raftlog.Entry) {
 	s.index(e)
+	s.show(e)
+	for i, p := range s.woken {
+		p.isWoken = false
+		p.notice.wake()
+		s.woken[i] = nil
+	}
+	s.woken = s.woken[:0]
+}
+
+// show moves the ends of partitions and dead letter logs, in memory first.
+func (s *Shard) show(e *raftlog.Entry) {
+	s.tail.mu.Lock()
+	defer s.tail.mu.Unlock()
 	var runs []*run
 	for i, p := range s.touched {
 		p.outcomes.Add(uint64(p.newOutcomes))
@@ -188,12 +201,6 @@ func (s *Shard) publish(e *raftlog.Entry) {
 	if len(runs) > 0 {
 		s.tail.add(e, runs)
 	}
-	for i, p := range s.woken {
-		p.isWoken = false
-		p.notice.wake()
-		s.woken[i] = nil
-	}
-	s.woken = s.woken[:0]
 }
 
 var (
@@ -260,7 +267,7 @@ func (s *Shard) applyDrop(num uint32) error {
 	s.removeChannel(ch)
 	s.mu.Unlock()
 	for _, p := range ch.partitions() {
-		p.tail.clear()
+		s.tail.clear(p)
 		s.wake(p)
 	}
 	return nil

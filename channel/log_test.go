@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,6 +109,47 @@ func TestTailHoldsNoMoreThanItsBound(t *testing.T) {
 	if live := len(w.shard.tail.entries) - w.shard.tail.first; runs != live || live > 40 {
 		t.Fatalf("%d runs in partitions, %d entries in the tail", runs, live)
 	}
+}
+
+func TestForgottenEventsAreReadFromTheLog(t *testing.T) {
+	w := newWorld(t)
+	ch := w.channel("a", 1)
+	w.fill(ch, 50)
+	p, full := ch.Partitions()[0], w.shard.tail.bytes
+	freed := w.log.Forget()
+	w.equal("entries left: the newest", len(w.shard.tail.entries), 1)
+	w.equal("bytes", freed, full-w.shard.tail.bytes)
+	w.equal("again", w.log.Forget(), 0)
+	w.equal("reads", w.group.reads, 0)
+	w.equal("all", len(w.read(p, 0, 100)), 50)
+	w.equal("reads of what was forgotten", w.group.reads, 49)
+	w.append(ch, "e50")
+	w.equal("the newest two", w.read(p, 49, 10), []string{"e49", "e50"})
+	w.equal("reads of what is in memory", w.group.reads, 49)
+}
+
+func TestForgettingBesideAppendsAndReads(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.TailBytes = 20_000 })
+	ch := w.channel("a", 1)
+	ctx, stop := context.WithCancel(w.ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() {
+		for ctx.Err() == nil {
+			w.log.Forget()
+			runtime.Gosched()
+		}
+	})
+	p := ch.Partitions()[0]
+	for i := range 500 {
+		w.append(ch, fmt.Sprintf("e%d", i))
+		from := max(0, i-3)
+		got := w.read(p, uint64(from), 4)
+		if n := i - from + 1; len(got) != n || got[0] != fmt.Sprintf("e%d", from) || got[n-1] != fmt.Sprintf("e%d", i) {
+			t.Fatalf("from %d to %d there is %v", from, i, got)
+		}
+	}
+	stop()
+	beside.Wait()
 }
 
 func TestBatchIsWholeOrAbsent(t *testing.T) {

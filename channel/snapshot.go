@@ -245,11 +245,11 @@ func (s *Shard) Restore(r io.Reader) error {
 	}
 	s.mu.Unlock()
 	s.lastTime.Store(fresh.lastTime.Load())
-	s.tail = tail{limit: s.o.TailBytes}
+	s.tail.reset()
 	for _, ch := range old {
 		ch.gone.Store(true)
 		for _, p := range ch.partitions() {
-			p.tail.clear()
+			s.tail.clear(p)
 			p.notice.wake()
 		}
 	}

@@ -65,8 +65,8 @@ func (c *runContent) decode(base uint64, count uint32, time int64) {
 }
 
 // partitionTail is a partition's runs in memory, in order and without a gap up
-// to the end. Apply appends and evicts; readers take no lock: what is published
-// is a slice whose elements are never overwritten.
+// to the end. Whoever changes it holds the lock of the shard's tail; readers take
+// none: what is published is a slice whose elements are never overwritten.
 type partitionTail struct {
 	runs atomic.Pointer[[]*run]
 }
@@ -116,8 +116,11 @@ func find(runs []*run, offset uint64) (int, bool) {
 	return i, ok
 }
 
-// tail is the recent entries of a shard, bounded in bytes; Apply's alone.
+// tail is the recent entries of a shard, bounded in bytes.
 type tail struct {
+	// mu is held by whoever changes this, or which runs the partitions' tails have:
+	// Apply, and forget.
+	mu      sync.Mutex
 	limit   int64
 	bytes   int64
 	entries []tailEntry
@@ -135,18 +138,24 @@ const decodedSize = 512
 
 // add takes in the runs of an entry, whose buffer they keep alive, and evicts
 // the oldest entries beyond the limit, but never the newest one: the index
-// learns of an entry only after it has been applied.
+// learns of an entry only after it has been applied. mu is held.
 func (t *tail) add(e *raftlog.Entry, runs []*run) {
-	size := int64(0)
-	for _, cmd := range e.Commands {
-		size += int64(len(cmd))
-	}
+	size := e.Memory()
 	for _, r := range runs {
 		size += int64(r.count) * decodedSize
 	}
 	t.entries = append(t.entries, tailEntry{runs: runs, bytes: size})
 	t.bytes += size
-	for t.bytes > t.limit && t.first < len(t.entries)-1 {
+	t.evict(t.limit)
+	if t.first > len(t.entries)/2 {
+		t.entries = slices.Clone(t.entries[t.first:])
+		t.first = 0
+	}
+}
+
+// evict drops the oldest entries beyond a limit, but not the newest.
+func (t *tail) evict(limit int64) {
+	for t.bytes > limit && t.first < len(t.entries)-1 {
 		old := &t.entries[t.first]
 		for _, r := range old.runs {
 			r.partition.tail.pop(r)
@@ -155,8 +164,34 @@ func (t *tail) add(e *raftlog.Entry, runs []*run) {
 		*old = tailEntry{}
 		t.first++
 	}
-	if t.first > len(t.entries)/2 {
-		t.entries = slices.Clone(t.entries[t.first:])
-		t.first = 0
-	}
 }
+
+// forget drops all but the newest entry, and gives what they took.
+func (t *tail) forget() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	before := t.bytes
+	t.evict(0)
+	t.entries = slices.Clone(t.entries[t.first:])
+	t.first = 0
+	return before - t.bytes
+}
+
+// clear drops a partition's runs.
+func (t *tail) clear(p *raftPartition) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p.tail.clear()
+}
+
+// reset begins anew.
+func (t *tail) reset() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.bytes, t.entries, t.first = 0, nil, 0
+}
+
+// Forget drops the recent events that are kept in memory, but for the newest
+// entry's, and gives the bytes that are free thereby. Who has yet to read one
+// reads it from the disk.
+func (l *Log) Forget() int64 { return l.shard.tail.forget() }

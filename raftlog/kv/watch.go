@@ -20,6 +20,13 @@ type ring struct {
 	bytes  int64
 }
 
+// forget drops all events, and gives what they took.
+func (r *ring) forget() (bytes int64) {
+	bytes = r.bytes
+	r.reset(r.first + uint64(len(r.events)-r.head) - 1)
+	return bytes
+}
+
 // eventOverhead is about what an event takes beside its bytes.
 const eventOverhead = 160
 
@@ -53,6 +60,15 @@ func (r *ring) get(rev uint64) (*Event, bool) {
 		return nil, false
 	}
 	return r.events[r.head+i], true
+}
+
+// Forget drops the events that are kept in memory for watches, and gives the
+// bytes that are free thereby. A watch that has yet to see one reads it from the
+// database.
+func (s *Store) Forget() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.recent.forget()
 }
 
 // registry finds the watchers of a key without asking each of them.

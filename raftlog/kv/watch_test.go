@@ -113,6 +113,33 @@ func TestWatchFromThePast(t *testing.T) {
 	}
 }
 
+func TestForgottenWritesAreReadFromTheDatabase(t *testing.T) {
+	s, _ := kvtest.Open(t, kv.Options{})
+	since := s.Rev()
+	behind := mustWatch(t, s, "/a/", false, 0)
+	for i := range 20 {
+		mustPut(t, s, fmt.Sprintf("/a/%d", i%7), fmt.Sprint(i))
+	}
+	if s.Forget() == 0 {
+		t.Error("20 writes took no memory")
+	}
+	if n := s.Forget(); n != 0 {
+		t.Errorf("%d bytes are forgotten twice", n)
+	}
+	later := mustWatch(t, s, "/a/", false, since)
+	mustPut(t, s, "/a/0", "after")
+	want := describe(next(t, behind, 21))
+	if got := describe(next(t, later, 21)); got != want {
+		t.Errorf("from the past:\n%s\nas it came:\n%s", got, want)
+	}
+	if want[strings.LastIndexByte(strings.TrimSpace(want), '\n')+1:] != fmt.Sprintf("%d /a/0 after<-14@%d\n", s.Rev(), s.Rev()-6) {
+		t.Errorf("the last is not what was written last:\n%s", want)
+	}
+	if s.Forget() == 0 {
+		t.Error("what is written afterwards is not kept")
+	}
+}
+
 func TestWatchBelowTheFloor(t *testing.T) {
 	s, _ := kvtest.Open(t, kv.Options{RecentEvents: 1})
 	early := mustPut(t, s, "/a", "1")

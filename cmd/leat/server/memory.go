@@ -18,12 +18,15 @@ const (
 
 // keeper gives memory back to the system when the server has become idle: what
 // the start or a load has left behind, of which the runtime would keep most for
-// the next one. While there is load it sees to it that the runtime does not
+// the next one, and what caches hold of the latest writes, which everybody has
+// seen by then. While there is load it sees to it that the runtime does not
 // collect garbage all the time, only because there is little beside it.
 type keeper struct {
 	every time.Duration
 	usage func() usage
 	give  func() error
+	// forget empties the caches, and gives the bytes that nobody uses any more.
+	forget []func() int64
 	// pace has garbage collected when it is so many percent of what is not; nil
 	// leaves that as it is.
 	pace func(percent int)
@@ -40,8 +43,8 @@ type usage struct {
 	spare     int64 // garbage, as far as it is known, and what is free
 }
 
-func newKeeper(every time.Duration, garbage int64, logger *slog.Logger) *keeper {
-	k := &keeper{every: every, usage: heapUsage, give: giveBack, garbage: garbage, logger: logger}
+func newKeeper(every time.Duration, garbage int64, logger *slog.Logger, forget ...func() int64) *keeper {
+	k := &keeper{every: every, usage: heapUsage, give: giveBack, forget: forget, garbage: garbage, logger: logger}
 	if os.Getenv("GOGC") == "" { // it says how
 		k.pace = func(percent int) { debug.SetGCPercent(percent) }
 	}
@@ -54,7 +57,7 @@ func (k *keeper) run(ctx context.Context) error {
 	k.giveBack()
 	t := time.NewTicker(k.every)
 	defer t.Stop()
-	last := k.usage()
+	last, forgotten := k.usage(), int64(0)
 	for {
 		k.setPace(last.live)
 		select {
@@ -63,11 +66,21 @@ func (k *keeper) run(ctx context.Context) error {
 		case <-t.C:
 		}
 		now := k.usage()
-		if now.allocated-last.allocated < littleAllocation && now.spare >= worthGivingBack {
+		if now.allocated-last.allocated >= littleAllocation {
+			forgotten = 0 // it is collected with all that the load leaves
+		} else if forgotten += k.forgetAll(); now.spare+forgotten >= worthGivingBack {
 			k.giveBack()
+			forgotten = 0
 		}
 		last = now
 	}
+}
+
+func (k *keeper) forgetAll() (bytes int64) {
+	for _, forget := range k.forget {
+		bytes += forget()
+	}
+	return bytes
 }
 
 // usualPercent is how much garbage the runtime lets gather of itself.

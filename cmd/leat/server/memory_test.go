@@ -13,11 +13,17 @@ import (
 func TestMemoryGoesBackWhenTheLoadIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var at usage
+		var cached int64
 		given := 0
 		k := &keeper{
 			every: time.Second, logger: slog.New(slog.DiscardHandler),
 			usage: func() usage { return at },
 			give:  func() error { given++; at.spare = 0; return nil },
+			forget: []func() int64{func() int64 {
+				was := cached
+				cached = 0
+				return was
+			}},
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -41,6 +47,18 @@ func TestMemoryGoesBackWhenTheLoadIsOver(t *testing.T) {
 		step("when the load is over", 1<<20, 0, 2)
 		step("idle", 1<<20, 1<<20, 2)
 		step("idle, until there is enough of it", 1<<20, worthGivingBack, 3)
+		cached = worthGivingBack
+		step("under load caches are left alone", 1<<30, 0, 3)
+		if cached == 0 {
+			t.Error("a cache was emptied under load")
+		}
+		step("then what they hold counts", 1<<20, 0, 4)
+		for range 3 {
+			cached = worthGivingBack / 4
+			step("idle, with little in them", 1<<20, 0, 4)
+		}
+		cached = worthGivingBack / 4
+		step("idle, until that is enough", 1<<20, 0, 5)
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Error(err)
