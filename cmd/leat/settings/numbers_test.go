@@ -74,3 +74,16 @@ func TestNodeNameThatTheAPIRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestMessagesShowNoCredentials, also of what is no URL, for want of a scheme or by
+// a slip.
+func TestMessagesShowNoCredentials(t *testing.T) {
+	for _, value := range []string{"user:secret@collector:4318", "http://user:secret%zz@h", "ftp://user:secret@h", "https://user:sec@secret@h?x"} {
+		for _, name := range []string{"otlp-endpoint", "public-url"} {
+			s, _ := declare(t, "--data", "x", "--"+name+"="+value)
+			if err := s.Validate(); err != nil && strings.Contains(err.Error(), "secret") || err == nil && name == "public-url" {
+				t.Errorf("--%s=%s: %v", name, value, err)
+			}
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -126,10 +127,11 @@ func (s *Server) validateTLS() (errs []error) {
 	return errs
 }
 
-// redacted is a URL as a message may show it.
+// redacted is what may be no URL as a message may show it: without what may be
+// credentials.
 func redacted(raw string) string {
-	if u, err := url.Parse(raw); err == nil {
-		return u.Redacted()
+	if at := strings.LastIndexByte(raw, '@'); at >= 0 {
+		return "xxxxx" + raw[at:]
 	}
 	return raw
 }
