@@ -1,10 +1,13 @@
 package segment
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/leat-dev/leat/raftlog/vfs"
 )
 
 // StoreLog implements raft.LogStore.
@@ -154,6 +157,7 @@ func (s *Store) Reserve() error {
 // write appends to one segment, after moving on to it.
 func (s *Store) write(p part) error {
 	g := p.seg
+	s.direct.leave(g)
 	s.mu.Lock()
 	if g != s.active() {
 		s.moveOn(g)
@@ -188,13 +192,28 @@ func (s *Store) write(p part) error {
 	return nil
 }
 
-// writeRecords writes the records of an append, as one write or, around large
-// data, several, of which none counts before they are synced. It returns the
-// segment's positions with theirs, where they end, and the last one's checksum.
+// writeRecords writes the records of an append, as one write or several, of which
+// none counts before they are synced. It returns the segment's positions with
+// theirs, where they end, and the last one's checksum.
 func (s *Store) writeRecords(p part, chain uint32) (positions []uint32, end int64, last uint32, err error) {
+	if s.direct.begin(s, p) {
+		positions, end, last, err = s.direct.write(p, chain)
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return positions, end, last, err
+		}
+		s.direct.forget()
+		s.direct.off = true
+	}
+	return s.writeCached(p, chain)
+}
+
+// writeCached writes an append through the page cache: large data with a call of
+// its own, from where it is.
+func (s *Store) writeCached(p part, chain uint32) (positions []uint32, end int64, last uint32, err error) {
 	g := p.seg
-	positions, end = g.positions, g.end
-	s.buf = s.buf[:0] // goes to end
+	positions = g.positions
+	s.buf = append(s.buf[:0], s.direct.takeTail()...) // goes to end
+	end = g.end - int64(len(s.buf))
 	put := func(b []byte) error {
 		_, err := g.file.WriteAt(b, end)
 		end += int64(len(b))
@@ -217,10 +236,11 @@ func (s *Store) writeRecords(p part, chain uint32) (positions []uint32, end int6
 	}
 	records := end + int64(len(s.buf))
 	s.buf = s.clearAhead(g, records, s.buf)
+	s.buf = wholeBlock(g, end, s.buf)
 	if err := put(s.buf); err != nil {
 		return nil, 0, 0, err
 	}
-	g.written = max(g.written, end)
+	g.written, g.cached = max(g.written, end), max(g.cached, end)
 	return positions, records, chain, nil
 }
 
@@ -254,6 +274,19 @@ func (s *Store) clearAhead(g *segment, end int64, b []byte) []byte {
 	clear(b[len(b) : len(b)+n])
 	return b[:len(b)+n]
 }
+
+// wholeBlock makes a write's end that of a block, where the block has been written
+// before and may not be in the page cache: else the kernel would read it first.
+func wholeBlock(g *segment, at int64, b []byte) []byte {
+	part := (at + int64(len(b))) % vfs.DirectAlign
+	block := at + int64(len(b)) - part
+	if part == 0 || block < g.cached || block >= g.written {
+		return b
+	}
+	return append(b, noughts[:vfs.DirectAlign-part]...)
+}
+
+var noughts [vfs.DirectAlign]byte
 
 // maxBuffer is the largest write buffer that is kept between appends, in bytes.
 const maxBuffer = 4 << 20

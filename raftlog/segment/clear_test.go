@@ -34,7 +34,7 @@ func (f countingFile) WriteAt(p []byte, at int64) (int, error) {
 func TestSmallWritesClearTheWayAndLargeOnesAreWrittenOnce(t *testing.T) {
 	fsys := &countingFS{FS: memfs.New(0)}
 	o := testOptions(fsys)
-	o.SegmentBytes = 4 << 20
+	o.SegmentBytes, o.DirectBytes = 4<<20, 0 // the default
 	s, err := Open(o)
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 func (s *Store) DeleteRange(first, last uint64) error {
 	s.writer.Lock()
 	defer s.writer.Unlock()
+	s.direct.forget() // what it knows of the log's end
 	s.upkeep.Lock()
 	defer s.upkeep.Unlock()
 	s.mu.RLock()

@@ -21,7 +21,7 @@ const testDir = "/log"
 const smallSegments = 32 << 10
 
 func testOptions(fsys vfs.FS) Options {
-	return Options{FS: fsys, Dir: testDir, SegmentBytes: smallSegments, OpenFiles: 2, IndexCache: 3, LargeData: 300}
+	return Options{FS: fsys, Dir: testDir, SegmentBytes: smallSegments, OpenFiles: 2, IndexCache: 3, LargeData: 300, DirectBytes: 1000, DirectBuffer: vfs.DirectAlign}
 }
 
 func openLog(t testing.TB, fsys vfs.FS) *Store {

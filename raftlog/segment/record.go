@@ -178,9 +178,12 @@ func appendHeader(b []byte, l *raft.Log, generation uint64, chain uint32, batch 
 }
 
 func appendEnd(b []byte, l *raft.Log) []byte {
-	b = append(b, l.Extensions...)
-	var padding [align]byte
-	return append(b, padding[:bytesOf(l)-int64(recordSize+len(l.Data)+len(l.Extensions))]...)
+	return append(append(b, l.Extensions...), noughts[:paddingOf(l)]...)
+}
+
+// paddingOf is how much stands between a log's record and the next.
+func paddingOf(l *raft.Log) int {
+	return int(bytesOf(l)) - recordSize - len(l.Data) - len(l.Extensions)
 }
 
 // plausible is a quick test of whether a header may begin here.

@@ -46,6 +46,12 @@ type Options struct {
 	// written from where it is: to copy it first would cost more than the calls of
 	// its own that this takes; 64 KiB.
 	LargeData int
+	// DirectBytes is the size of an append, in bytes, from which on it is written
+	// past the page cache, where the file system can: below, what is gained there is
+	// less than that whole blocks are written; 320 KiB. DirectBuffer is the memory
+	// for that, in bytes, a multiple of vfs.DirectAlign: an append that is larger is
+	// several writes; a bit more than 1 MiB.
+	DirectBytes, DirectBuffer int
 	// Logger is told of failures in the background, which Ready reports as well,
 	// and of what Open found damaged but could do without.
 	Logger *slog.Logger
@@ -65,6 +71,8 @@ func (o Options) withDefaults() Options {
 	set(&o.IndexCache, 1024)
 	set(&o.OpenFiles, 64)
 	set(&o.LargeData, 64<<10)
+	set(&o.DirectBytes, 320<<10)
+	set(&o.DirectBuffer, 1<<20+4*vfs.DirectAlign) // an entry of 1 MiB with what is around it
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = 64 << 20
 	}
@@ -97,6 +105,7 @@ type Store struct {
 	writer sync.Mutex // held by StoreLogs and DeleteRange
 	buf    []byte     // the writer's
 	small  int        // small writes that followed each other, up to smallRow; the writer's
+	direct direct     // the writer's
 
 	// upkeep is held while the directory's meaning changes: by the background
 	// goroutine for a step, by deletion, by Close.
@@ -143,6 +152,7 @@ type segment struct {
 	first, last        uint64 // last is first-1 while empty
 	end                int64  // where the next record goes
 	written            int64  // space up to here has been written before; the writer's
+	cached             int64  // blocks that begin in front of this are likely in the page cache; the writer's
 	chain              uint32 // checksum of the header of the last record
 	sealed             bool
 
@@ -400,6 +410,7 @@ func (s *Store) Close() error {
 	<-s.done
 	s.writer.Lock()
 	defer s.writer.Unlock()
+	s.direct.forget()
 	s.upkeep.Lock()
 	defer s.upkeep.Unlock()
 	s.mu.RLock()

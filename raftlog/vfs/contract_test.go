@@ -25,6 +25,7 @@ func TestContract(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Run("files", func(t *testing.T) { testFiles(t, c.fsys, filepath.Join(c.dir, "a/b")) })
+			t.Run("direct", func(t *testing.T) { testDirect(t, c.fsys, filepath.Join(c.dir, "f")) })
 			t.Run("names", func(t *testing.T) { testNames(t, c.fsys, filepath.Join(c.dir, "c/d")) })
 			t.Run("locks", func(t *testing.T) { testLocks(t, c.fsys, filepath.Join(c.dir, "e")) })
 		})
@@ -97,6 +98,61 @@ func testFiles(t *testing.T, fsys vfs.FS, dir string) {
 	}
 	create(t, fsys, path, "new")
 	wantContent(t, fsys, path, "new")
+}
+
+// What is written directly is read by whoever has the file open, and the other way
+// round, also within one block.
+func testDirect(t *testing.T, fsys vfs.FS, dir string) {
+	must(t, fsys.MkdirAll(dir))
+	path := filepath.Join(dir, "f")
+	create(t, fsys, path, "hello")
+	f, err := fsys.OpenReadWrite(path)
+	must(t, err)
+	defer f.Close()
+	must(t, f.Preallocate(3*vfs.DirectAlign))
+	b := vfs.Blocks(2)
+	if len(b) != 2*vfs.DirectAlign || !vfs.Aligned(b, vfs.DirectAlign) {
+		t.Fatalf("Blocks made %d bytes, which are not aligned", len(b))
+	}
+	for off, b := range map[int64][]byte{512: b, 0: b[:512], vfs.DirectAlign: b[8 : 8+vfs.DirectAlign]} {
+		if vfs.Aligned(b, off) {
+			t.Errorf("%d bytes at %d are aligned", len(b), off)
+		}
+	}
+	direct, err := fsys.OpenDirect(path)
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	}
+	must(t, err)
+	want := append([]byte("hello"), make([]byte, 3*vfs.DirectAlign-5)...)
+	for i := range 3 {
+		_, err := f.WriteAt([]byte{'a' + byte(i)}, int64(i))
+		must(t, err)
+		want[i] = 'a' + byte(i)
+		wantContent(t, fsys, path, string(want))
+		for j := range b {
+			b[j] = byte(j*i + 1)
+		}
+		if n, err := direct.WriteAt(b, vfs.DirectAlign); errors.Is(err, errors.ErrUnsupported) && n == 0 {
+			t.Skip(err)
+		} else if err != nil || n != len(b) {
+			t.Fatal(n, err)
+		}
+		copy(want[vfs.DirectAlign:], b)
+		wantContent(t, fsys, path, string(want))
+		_, err = f.WriteAt([]byte("between"), 2*vfs.DirectAlign-3)
+		must(t, err)
+		copy(want[2*vfs.DirectAlign-3:], "between")
+		wantContent(t, fsys, path, string(want))
+		must(t, f.Datasync())
+	}
+	must(t, direct.Close())
+	if _, err := direct.WriteAt(b, 0); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("written after Close: %v", err)
+	}
+	if _, err := fsys.OpenDirect(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("opened what is not there: %v", err)
+	}
 }
 
 func testNames(t *testing.T, fsys vfs.FS, dir string) {

@@ -32,6 +32,41 @@ func (OS) Open(name string) (File, error) { return openFile(name, os.O_RDONLY) }
 // OpenReadWrite implements FS.
 func (OS) OpenReadWrite(name string) (File, error) { return openFile(name, os.O_RDWR) }
 
+// OpenDirect implements FS. Where there is no O_DIRECT some file systems refuse to
+// open, and others the first write.
+func (OS) OpenDirect(name string) (DirectFile, error) {
+	if openDirect == 0 {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.ErrUnsupported}
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|openDirect, filePermissions)
+	if err != nil {
+		return nil, unsupported(err)
+	}
+	return directFile{f}, nil
+}
+
+type directFile struct{ f *os.File }
+
+// WriteAt implements DirectFile.
+func (d directFile) WriteAt(p []byte, off int64) (int, error) {
+	n, err := d.f.WriteAt(p, off)
+	if n == 0 {
+		err = unsupported(err)
+	}
+	return n, err
+}
+
+// Close implements DirectFile.
+func (d directFile) Close() error { return d.f.Close() }
+
+// unsupported says of an error what it means where O_DIRECT is asked for.
+func unsupported(err error) error {
+	if errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("%w: direct writes: %w", errors.ErrUnsupported, err)
+	}
+	return err
+}
+
 // Rename implements FS.
 func (OS) Rename(from, to string) error { return os.Rename(from, to) }
 

@@ -8,6 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const openDirect = 0
+
 func fdatasync(fd int) error { return unix.Fsync(fd) }
 
 func fallocate(int, int64) error { return errors.ErrUnsupported }

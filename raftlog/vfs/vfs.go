@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"unsafe"
 )
 
 // ErrLocked is what Lock gives for a file that another holder has locked.
@@ -21,6 +22,10 @@ type FS interface {
 	Open(name string) (File, error)
 	// OpenReadWrite opens an existing file for reading and writing.
 	OpenReadWrite(name string) (File, error)
+	// OpenDirect opens an existing file for writes that do not pass through the
+	// page cache. The error is errors.ErrUnsupported, wrapped, where the file system
+	// has no such thing.
+	OpenDirect(name string) (DirectFile, error)
 	Rename(from, to string) error
 	Remove(name string) error
 	RemoveAll(name string) error
@@ -50,6 +55,35 @@ type File interface {
 	Preallocate(size int64) error
 	Truncate(size int64) error
 	Size() (int64, error)
+}
+
+// DirectAlign is what the place, the length and the memory of a direct write must
+// be multiples of.
+const DirectAlign = 4096
+
+// DirectFile is a file that is written past the page cache. Whoever reads it then
+// reads what was written, and File's Datasync makes it durable, of any File that
+// is open on the same file: until then it may be lost, in part or whole.
+type DirectFile interface {
+	// WriteAt writes whole blocks of DirectAlign bytes, from memory that Blocks
+	// made. The error is errors.ErrUnsupported, wrapped, where the file system
+	// cannot do that; then nothing has been written.
+	io.WriterAt
+	io.Closer
+}
+
+// Blocks makes n blocks of memory for direct writes.
+func Blocks(n int) []byte {
+	b := make([]byte, (n+1)*DirectAlign)
+	// Where it lies does not change: the collector does not move what it keeps.
+	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(b))) % DirectAlign
+	return b[skip:][: n*DirectAlign : n*DirectAlign]
+}
+
+// Aligned tells whether a write of b to a place may be direct.
+func Aligned(b []byte, off int64) bool {
+	at := uintptr(unsafe.Pointer(unsafe.SliceData(b)))
+	return (uint64(off)|uint64(len(b))|uint64(at))%DirectAlign == 0
 }
 
 // ReadFile returns what the file at path holds.

@@ -97,6 +97,19 @@ func (h *hooked) OpenReadWrite(name string) (vfs.File, error) {
 	return h.open(Open, name, h.inner.OpenReadWrite)
 }
 
+// OpenDirect is an Open, and what is written so a Write: a failed one has written
+// half of its blocks.
+func (h *hooked) OpenDirect(name string) (vfs.DirectFile, error) {
+	if err := h.hook(Open, name); err != nil {
+		return nil, err
+	}
+	f, err := h.inner.OpenDirect(name)
+	if err != nil {
+		return nil, err
+	}
+	return &directFile{inner: f, name: name, hook: h.hook}, nil
+}
+
 func (h *hooked) Rename(from, to string) error {
 	if err := h.hook(Rename, from); err != nil {
 		return err
@@ -201,6 +214,22 @@ func (f *file) Truncate(size int64) error {
 	}
 	return f.inner.Truncate(size)
 }
+
+type directFile struct {
+	inner vfs.DirectFile
+	name  string
+	hook  Hook
+}
+
+func (f *directFile) WriteAt(p []byte, off int64) (int, error) {
+	if err := f.hook(Write, f.name); err != nil {
+		n, _ := f.inner.WriteAt(p[:len(p)/2&^(vfs.DirectAlign-1)], off)
+		return n, err
+	}
+	return f.inner.WriteAt(p, off)
+}
+
+func (f *directFile) Close() error { return f.inner.Close() }
 
 func (f *file) Size() (int64, error) { return f.inner.Size() }
 func (f *file) Close() error         { return f.inner.Close() }

@@ -14,6 +14,7 @@ var errTest = errors.New("as the test wants it")
 // all does each operation once, and returns the first error.
 func all(fsys vfs.FS) error {
 	var f vfs.File
+	var direct vfs.DirectFile
 	steps := []func() error{
 		func() error { return fsys.MkdirAll("/d") },
 		func() (err error) { f, err = fsys.Create("/d/f"); return err },
@@ -30,6 +31,8 @@ func all(fsys vfs.FS) error {
 		func() error { _, err := fsys.Lock("/d/lock"); return err },
 		func() error { _, err := fsys.Open("/d/g"); return err },
 		func() error { _, err := fsys.OpenReadWrite("/d/g"); return err },
+		func() (err error) { direct, err = fsys.OpenDirect("/d/g"); return err },
+		func() error { _, err := direct.WriteAt(vfs.Blocks(2), 0); return err },
 		func() error { return fsys.Remove("/d/g") },
 		func() error { return fsys.RemoveAll("/d") },
 	}
@@ -52,7 +55,7 @@ func TestHookSeesEveryOperationAndMayFailIt(t *testing.T) {
 	})); err != nil {
 		t.Fatal(err)
 	}
-	want := []Op{Mkdir, Create, Preallocate, Write, Sync, Truncate, Read, Rename, SyncDir, ReadDir, Stat, Free, Lock, Open, Open, Remove, Remove}
+	want := []Op{Mkdir, Create, Preallocate, Write, Sync, Truncate, Read, Rename, SyncDir, ReadDir, Stat, Free, Lock, Open, Open, Open, Write, Remove, Remove}
 	if !slices.Equal(seen, want) {
 		t.Errorf("seen %v", seen)
 	}
@@ -79,5 +82,12 @@ func TestFailedWriteHasWrittenItsFirstHalf(t *testing.T) {
 	}
 	if size, _ := f.Size(); size != 2 {
 		t.Errorf("%d bytes were written", size)
+	}
+	direct, err := Wrap(inner, NewNth(1, errTest, Write).Hook).OpenDirect("/f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := direct.WriteAt(vfs.Blocks(3), 0); n != vfs.DirectAlign || !errors.Is(err, errTest) {
+		t.Errorf("of a direct write %d, %v", n, err)
 	}
 }

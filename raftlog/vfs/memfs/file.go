@@ -2,11 +2,14 @@ package memfs
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/leat-dev/leat/raftlog/vfs"
 )
 
 type info struct {
@@ -81,6 +84,19 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	}
 	return len(p), nil
 }
+
+type directFile struct{ f vfs.File }
+
+// WriteAt implements vfs.DirectFile.
+func (d directFile) WriteAt(p []byte, off int64) (int, error) {
+	if !vfs.Aligned(p, off) {
+		return 0, fmt.Errorf("memfs: a direct write of %d bytes at %d is not aligned: %w", len(p), off, syscall.EINVAL)
+	}
+	return d.f.WriteAt(p, off)
+}
+
+// Close implements vfs.DirectFile.
+func (d directFile) Close() error { return d.f.Close() }
 
 // Datasync implements vfs.File.
 func (f *file) Datasync() error {

@@ -216,6 +216,16 @@ func (m *FS) Open(name string) (vfs.File, error) { return m.open(name, false) }
 // OpenReadWrite implements vfs.FS.
 func (m *FS) OpenReadWrite(name string) (vfs.File, error) { return m.open(name, true) }
 
+// OpenDirect implements vfs.FS. As there is no cache, a direct write is one like
+// others, but that it must be aligned.
+func (m *FS) OpenDirect(name string) (vfs.DirectFile, error) {
+	f, err := m.open(name, true)
+	if err != nil {
+		return nil, err
+	}
+	return directFile{f}, nil
+}
+
 func (m *FS) open(name string, writable bool) (vfs.File, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
