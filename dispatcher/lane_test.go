@@ -178,3 +178,31 @@ func TestCloseDropsWhatHasNoConnection(t *testing.T) {
 		r.end()
 	})
 }
+
+// TestDetachWaitsForNoOther: what waits of one channel is let go, whatever those
+// of another one at the same host do.
+func TestDetachWaitsForNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newHost(t, 10)
+		other := newStore(t)
+		other.id.UID = "channel-2"
+		other.subscribe(byType("hangs", ""))
+		r.target("hangs")
+		r.f.on("http://hangs", hang)
+		r.d.Attach(other.open())
+		other.publish("x", 100)
+		synctest.Wait()
+		r.subscribe(byType("a", ""))
+		r.target("a")
+		r.publish("x", 100)
+		time.Sleep(time.Second)
+		began := time.Now()
+		if err := r.d.Detach(t.Context(), r.id.UID); err != nil || time.Since(began) != 0 {
+			t.Errorf("detach: %v after %v, want it at once", err, time.Since(began))
+		}
+		if n := len(r.f.to("http://a")); n != 0 {
+			t.Errorf("%d requests were made", n)
+		}
+		r.kill()
+	})
+}
