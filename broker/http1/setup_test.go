@@ -203,7 +203,7 @@ func overTCP(t *testing.T, change ...func(*Options)) (*world, func() *peer) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = c.Close() })
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second)) // for what never comes
+		_ = c.SetDeadline(time.Now().Add(time.Minute)) // for what never comes
 		return &peer{c, bufio.NewReader(c)}
 	}
 }
