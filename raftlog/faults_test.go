@@ -3,6 +3,7 @@ package raftlog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
@@ -438,5 +439,15 @@ func TestSnapshotsGoByBytes(t *testing.T) {
 	closeGroup(t, g)
 	if n := len(list(t, fsys, "/g/snapshots")); n < 2 || n > 7 {
 		t.Errorf("%d snapshots of 600 kB of log, one wanted each 100 kB", n)
+	}
+}
+
+// What the segments refuse before they write is told as the log's own errors.
+func TestRefusalsHaveTheLogsErrors(t *testing.T) {
+	other := errors.New("other")
+	for _, c := range []struct{ of, want error }{{segment.ErrClosed, ErrClosed}, {segment.ErrFull, ErrDiskFull}, {other, other}} {
+		if err := refusal(fmt.Errorf("append: %w", c.of)); !errors.Is(err, c.want) {
+			t.Errorf("%v is refused as %v, want %v", c.of, err, c.want)
+		}
 	}
 }
