@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -30,6 +31,9 @@ type keeper struct {
 	// pace has garbage collected when it is so many percent of what is not; nil
 	// leaves that as it is.
 	pace func(percent int)
+	// collected tells of each collection, after which the next is paced: what was
+	// right for a small heap would let a large one grow beyond all bounds.
+	collected <-chan struct{}
 	// garbage is how much may gather at least.
 	garbage int64
 	percent int // as paced last; 0: not yet
@@ -43,12 +47,31 @@ type usage struct {
 	spare     int64 // garbage, as far as it is known, and what is free
 }
 
-func newKeeper(every time.Duration, garbage int64, logger *slog.Logger, forget ...func() int64) *keeper {
+func newKeeper(ctx context.Context, every time.Duration, garbage int64, logger *slog.Logger, forget ...func() int64) *keeper {
 	k := &keeper{every: every, usage: heapUsage, give: giveBack, forget: forget, garbage: garbage, logger: logger}
 	if os.Getenv("GOGC") == "" { // it says how
 		k.pace = func(percent int) { debug.SetGCPercent(percent) }
+		k.collected = collections(ctx)
 	}
 	return k
+}
+
+// collections tells of each collection of garbage until ctx ends.
+func collections(ctx context.Context) <-chan struct{} {
+	told := make(chan struct{}, 1)
+	type mark struct{ _ *byte } // garbage from the beginning
+	var await func(struct{})
+	await = func(struct{}) {
+		select {
+		case told <- struct{}{}:
+		default:
+		}
+		if ctx.Err() == nil {
+			runtime.AddCleanup(new(mark), await, struct{}{})
+		}
+	}
+	await(struct{}{})
+	return told
 }
 
 // run gives back what the start has left, and then what each load has, until
@@ -59,10 +82,12 @@ func (k *keeper) run(ctx context.Context) error {
 	defer t.Stop()
 	last, forgotten := k.usage(), int64(0)
 	for {
-		k.setPace(last.live)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-k.collected:
+			k.setPace(k.usage().live)
+			continue
 		case <-t.C:
 		}
 		now := k.usage()

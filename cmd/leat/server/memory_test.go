@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -75,6 +76,21 @@ func TestGarbageGathersBesideASmallHeap(t *testing.T) {
 	if want := []int{400, 200, 100, 1000}; !slices.Equal(paced, want) {
 		t.Errorf("garbage is collected at %d percent, want %d", paced, want)
 	}
-	k.pace = nil // GOGC says how
+	k.pace, k.percent = nil, 0 // GOGC says how
 	k.setPace(64 << 20)
+}
+
+// TestEachCollectionIsTold: one after the other, until it is over.
+func TestEachCollectionIsTold(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	told := collections(ctx)
+	for i := range 3 {
+		select {
+		case <-told:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("collection %d was not told of", i)
+		}
+		runtime.GC()
+	}
 }
