@@ -26,6 +26,7 @@ type Options struct {
 	Transport raft.Transport
 
 	SegmentBytes  int64 // size of a segment file; 64 MiB
+	DirectBytes   int   // appends of so many bytes are written past the page cache; 320 KiB
 	SnapshotBytes int64 // log written between snapshots; 128 MiB
 	Snapshots     int   // how many are kept; 4
 	// MaxEntryBytes bounds the commands packed into one entry; a larger command

@@ -38,7 +38,9 @@ func (g *Group) openStores() error {
 			close(g.broken)
 		})
 	}
-	store, err := segment.Open(segment.Options{FS: fs, Dir: filepath.Join(dir, logDir), SegmentBytes: g.o.SegmentBytes, Logger: g.o.Logger, Failed: report})
+	store, err := segment.Open(segment.Options{
+		FS: fs, Dir: filepath.Join(dir, logDir), SegmentBytes: g.o.SegmentBytes, DirectBytes: g.o.DirectBytes, Logger: g.o.Logger, Failed: report,
+	})
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func (w *world) drawOptions() options {
 	return options{
 		group: raftlog.Options{
 			Dir: "/s0", Name: "s0", NodeID: "n1", Clock: w.clock,
-			SegmentBytes:  oneOf[int64](w, 64<<10, 96<<10, 256<<10),
+			SegmentBytes: oneOf[int64](w, 64<<10, 96<<10, 256<<10), DirectBytes: oneOf(w, 0, 1, 2000),
 			SnapshotBytes: oneOf[int64](w, 4<<10, 64<<10, 1<<20), Snapshots: oneOf(w, 2, 3, 4),
 			MaxEntryBytes: oneOf(w, 600, 8<<10, 64<<10), MaxPendingBytes: oneOf[int64](w, 8<<10, 1<<20),
 			DiskFloor: 300 << 10, DiskReserve: 100 << 10,
