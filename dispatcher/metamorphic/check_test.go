@@ -279,8 +279,9 @@ func (w *world) check() {
 		c.started = map[string]uint64{} // a set may have been broken off: what is wanted need not be there
 		for _, t := range terms {
 			uid := t.Subscription.UID
+			known := started[uid] == t.Started || c.started[uid] == t.Started // a life may have several terms
 			c.started[uid] = t.Started
-			if started[uid] != t.Started {
+			if !known {
 				// A set that is being broken off may have come to be, or the one
 				// before it, which was not looked at yet.
 				all := c.begins[uid]
