@@ -69,8 +69,8 @@ func newCaches(client dynamic.Interface) *caches {
 }
 
 // typed makes what came from the API an object of its Go type, without the
-// fields that nobody here reads.
-func typed(kind string) cache.TransformFunc {
+// fields that nobody here reads, and with what is the same in many only once.
+func typed(kind string, same *alike) cache.TransformFunc {
 	return func(in any) (any, error) {
 		u, ok := in.(*unstructured.Unstructured)
 		if !ok {
@@ -96,6 +96,7 @@ func typed(kind string) cache.TransformFunc {
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(read(u.Object), out); err != nil {
 			return nil, fmt.Errorf("read %s %s/%s: %w", kind, u.GetNamespace(), u.GetName(), err)
 		}
+		same.share(out)
 		return out, nil
 	}
 }
@@ -123,8 +124,9 @@ func read(object map[string]any) map[string]any {
 
 // start runs the informers until ctx ends.
 func (c *caches) start(ctx context.Context, all *sync.WaitGroup, controller *Controller) error {
+	same := newAlike()
 	for kind, informer := range c.informers {
-		if err := informer.SetTransform(typed(kind)); err != nil {
+		if err := informer.SetTransform(typed(kind, same)); err != nil {
 			return err
 		}
 		registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{

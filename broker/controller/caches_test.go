@@ -30,7 +30,7 @@ func TestCachesHoldWhatIsRead(t *testing.T) {
 	} {
 		u := made(c.given)
 		before := u.DeepCopy()
-		got, err := typed(kindTrigger)(u)
+		got, err := typed(kindTrigger, newAlike())(u)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,7 +1,8 @@
 package controller
 
 import (
-	"reflect"
+	"crypto/sha256"
+	"fmt"
 	"sync"
 	"time"
 
@@ -18,9 +19,23 @@ type targets struct {
 	known map[key]told
 }
 
+// told is by what a target is known again. It holds for each Trigger: what it
+// was told is not kept.
 type told struct {
-	log    string // UID of the log that replies go to
-	target dispatcher.Target
+	uid string
+	sum [sha256.Size]byte
+}
+
+// sumOf is that of a target whose replies go to this log. Functions cannot be
+// compared; the target's changes with the log only.
+func sumOf(log string, target dispatcher.Target) [sha256.Size]byte {
+	target.Reply = nil
+	var most string
+	if m := target.Delivery.RetryAfterMax; m != nil {
+		most = m.String()
+	}
+	target.Delivery.RetryAfterMax = nil
+	return sha256.Sum256(fmt.Appendf(nil, "%q %q %#v", log, most, target))
 }
 
 func newTargets(d Dispatcher) *targets { return &targets{d: d, known: map[key]told{}} }
@@ -28,16 +43,15 @@ func newTargets(d Dispatcher) *targets { return &targets{d: d, known: map[key]to
 // set tells the dispatcher of the target of a Trigger or Subscription; log is
 // the UID of the log that its replies go to.
 func (t *targets) set(k key, log string, target dispatcher.Target) {
-	shown := target
-	shown.Reply = nil // functions cannot be compared; this one changes with the log only
+	is := told{target.UID, sumOf(log, target)}
 	t.mu.Lock()
 	was, ok := t.known[k]
-	t.known[k] = told{log, shown}
+	t.known[k] = is
 	t.mu.Unlock()
-	if ok && was.target.UID != target.UID {
-		t.d.RemoveTarget(was.target.UID)
+	if ok && was.uid != is.uid {
+		t.d.RemoveTarget(was.uid)
 	}
-	if !ok || was.log != log || !reflect.DeepEqual(was.target, shown) {
+	if !ok || was != is {
 		t.d.SetTarget(target)
 	}
 }
@@ -49,7 +63,7 @@ func (t *targets) remove(k key) {
 	delete(t.known, k)
 	t.mu.Unlock()
 	if ok {
-		t.d.RemoveTarget(was.target.UID)
+		t.d.RemoveTarget(was.uid)
 	}
 }
 
@@ -59,7 +73,7 @@ func (t *targets) all() map[string]key {
 	defer t.mu.Unlock()
 	all := make(map[string]key, len(t.known))
 	for k, was := range t.known {
-		all[was.target.UID] = k
+		all[was.uid] = k
 	}
 	return all
 }
