@@ -32,7 +32,7 @@ type sets struct {
 // set is the subscriptions of one Broker or channel, there or not.
 type set struct {
 	kind    string // of its members
-	entries map[key]*entry
+	entries map[*entry]struct{}
 	// told: all that ch has not been given since applied is in changed, members
 	// by their UID, nil for one that is gone. Otherwise it has to be given all.
 	told    bool
@@ -66,7 +66,7 @@ func (s *sets) set(of key) *set {
 		if of.kind == kindBroker {
 			kind = kindTrigger
 		}
-		s.of[of] = &set{kind: kind, entries: map[key]*entry{}}
+		s.of[of] = &set{kind: kind, entries: map[*entry]struct{}{}}
 	}
 	return s.of[of]
 }
@@ -95,7 +95,7 @@ func (s *sets) see(k key, version uint64, m *member) (changed []key) {
 	if old != nil && (m == nil || old.m.of != m.of || old.m.sub.UID != m.sub.UID) {
 		delete(s.members, k)
 		g := s.set(old.m.of)
-		delete(g.entries, k)
+		delete(g.entries, old)
 		g.note(old.m.sub.UID, nil)
 		changed = append(changed, old.m.of)
 		s.tidy(old.m.of)
@@ -111,7 +111,10 @@ func (s *sets) see(k key, version uint64, m *member) (changed []key) {
 	e := &entry{k: k, m: *m, version: version, since: time.Now()}
 	s.members[k] = e
 	g := s.set(m.of)
-	g.entries[k] = e
+	if old != nil {
+		delete(g.entries, old)
+	}
+	g.entries[e] = struct{}{}
 	g.note(m.sub.UID, e)
 	if !slices.Contains(changed, m.of) {
 		changed = append(changed, m.of)
@@ -185,8 +188,8 @@ func (s *sets) progress(k key, of key, uid string) progress {
 		return progress{}
 	}
 	p := progress{ch: g.ch, err: g.err}
-	e := g.entries[k]
-	if e == nil || e.m.sub.UID != uid {
+	e := s.members[k]
+	if e == nil || e.m.of != of || e.m.sub.UID != uid {
 		return p
 	}
 	p.since = e.since
@@ -218,7 +221,7 @@ func (s *sets) subscribers(of key, most int) []duckv1.SubscriberStatus {
 		return nil
 	}
 	var all []duckv1.SubscriberStatus
-	for _, e := range g.entries {
+	for e := range g.entries {
 		is := duckv1.SubscriberStatus{UID: types.UID(e.m.sub.UID), ObservedGeneration: e.m.sub.Generation, Ready: metav1.ConditionTrue}
 		if !g.given || g.applied < e.version {
 			is.Ready, is.Message = metav1.ConditionUnknown, "the log is being told"
@@ -251,7 +254,7 @@ func (s *sets) gift(of key) (out gift) {
 	out = gift{ch: g.ch, whole: !g.told, from: g.applied, version: s.versions[g.kind]}
 	if out.whole {
 		out.subs = make([]channel.Subscription, 0, len(g.entries))
-		for _, e := range g.entries {
+		for e := range g.entries {
 			out.subs = append(out.subs, e.m.sub)
 		}
 	}
@@ -301,9 +304,9 @@ const wholeShare = 8
 // waiting are the members that the log does not have yet, up to a version.
 func (s *sets) waiting(g *set, version uint64) []key {
 	var all []key
-	for k, e := range g.entries {
+	for e := range g.entries {
 		if (!g.given || e.version > g.applied) && e.version <= version {
-			all = append(all, k)
+			all = append(all, e.k)
 		}
 	}
 	return all
