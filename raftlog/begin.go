@@ -19,16 +19,28 @@ var ErrWouldWait = errors.New("it would have to be waited for")
 // goroutine that the log needs, so it must not wait. After an error of Begin it
 // is not called. What has begun is on its way after the next Flush. cmd is copied.
 func (g *Group) Begin(class Class, cmd []byte, by time.Time, done func(error)) error {
+	w := waiter{class: class, began: time.Now(), by: by, done: done}
+	err := g.begin(cmd, w)
+	if err == nil || errors.Is(err, ErrWouldWait) {
+		return err
+	}
+	if h := g.o.Hooks.Proposed; h != nil {
+		h(class, time.Since(w.began), err)
+	}
+	return fmt.Errorf("log %s: %w", g.o.Name, err)
+}
+
+func (g *Group) begin(cmd []byte, w waiter) error {
 	if err := g.fits(cmd); err != nil {
 		return err
 	}
-	if d := g.stall.lasts(); d > 0 && class == Events {
+	if d := g.stall.lasts(); d > 0 && w.class == Events {
 		return stalledFor(d)
 	}
-	if err := g.space.checkNow(class); err != nil {
+	if err := g.space.checkNow(w.class); err != nil {
 		return err
 	}
-	return g.coalescer.begin(cmd, waiter{class: class, began: time.Now(), by: by, done: done})
+	return g.coalescer.begin(cmd, w)
 }
 
 // Flush has what has begun on its way, at once where nothing else is.

@@ -217,13 +217,41 @@ func TestBeginOnAGroup(t *testing.T) {
 	m.mu.Unlock()
 	disk.set(50)
 	clock.add(time.Second)
-	if _, err := g.Propose(t.Context(), Events, []byte("x")); !errors.Is(err, ErrDiskFull) {
-		t.Fatal(err)
+	huge := string(make([]byte, 64<<20))
+	for _, c := range []struct {
+		cmd  string
+		want error
+	}{{"x", ErrDiskFull}, {huge, ErrTooLarge}} {
+		// Propose first, which waits for a reading of the space.
+		if _, err := g.Propose(t.Context(), Events, []byte(c.cmd)); !errors.Is(err, c.want) {
+			t.Errorf("proposed: %v, want %v", err, c.want)
+		}
+		if err := begin(c.cmd); !errors.Is(err, c.want) {
+			t.Errorf("begun: %v, want %v", err, c.want)
+		}
+		for range 2 {
+			if err := nextOf(proposed); !errors.Is(err, c.want) {
+				t.Errorf("counted as %v, want %v", err, c.want)
+			}
+		}
 	}
-	if err := begin("x"); !errors.Is(err, ErrDiskFull) {
-		t.Errorf("on a full disk: %v", err)
+	clock.add(time.Second)
+	if err := begin("x"); !errors.Is(err, ErrWouldWait) {
+		t.Errorf("with an old reading of the space: %v", err)
 	}
-	if err := begin(string(make([]byte, 64<<20))); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("a command without end: %v", err)
+	if err := nextOf(proposed); !errors.Is(err, errNothing) {
+		t.Errorf("what has not begun is counted, as %v", err)
+	}
+}
+
+var errNothing = errors.New("nothing is there")
+
+// nextOf is what a channel has.
+func nextOf(c chan error) error {
+	select {
+	case err := <-c:
+		return err
+	default:
+		return errNothing
 	}
 }

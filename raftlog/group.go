@@ -229,9 +229,6 @@ func (g *Group) caughtUp(ctx context.Context) error {
 // ends first) leaves open whether the command is applied; any other means that
 // nothing was written.
 func (g *Group) Propose(ctx context.Context, class Class, cmd []byte) (any, error) {
-	if err := g.fits(cmd); err != nil {
-		return nil, err
-	}
 	began := time.Now()
 	r, err := g.propose(ctx, class, cmd)
 	if h := g.o.Hooks.Proposed; h != nil {
@@ -246,7 +243,7 @@ func (g *Group) Propose(ctx context.Context, class Class, cmd []byte) (any, erro
 // fits refuses a command that is too large for the log.
 func (g *Group) fits(cmd []byte) error {
 	if most := g.log.MaxEntry() - entryHeaderSize - binary.MaxVarintLen32; int64(len(cmd)) > most {
-		return fmt.Errorf("log %s: %w: %d bytes, at most %d", g.o.Name, ErrTooLarge, len(cmd), most)
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(cmd), most)
 	}
 	return nil
 }
@@ -254,6 +251,9 @@ func (g *Group) fits(cmd []byte) error {
 // propose refuses events during a stall. Control commands wait on: there are few
 // of them, who makes them would only try again, and their bytes are bounded.
 func (g *Group) propose(ctx context.Context, class Class, cmd []byte) (any, error) {
+	if err := g.fits(cmd); err != nil {
+		return nil, err
+	}
 	if d := g.stall.lasts(); d > 0 && class == Events {
 		return nil, stalledFor(d)
 	}
