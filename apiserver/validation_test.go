@@ -210,6 +210,10 @@ func TestDryRun(t *testing.T) {
 	if _, err := s.client().CoreV1().Events("n").Create(t.Context(), event, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "the namespace gets its ServiceAccount", func() bool { // which is a write
+		_, err := s.client().CoreV1().ServiceAccounts("n").Get(t.Context(), "default", metav1.GetOptions{})
+		return err == nil
+	})
 	before := o.KV.Rev()
 	dry := []string{metav1.DryRunAll}
 	u.SetLabels(map[string]string{"a": "b"})
