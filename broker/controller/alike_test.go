@@ -40,7 +40,7 @@ func TestCachesShareWhatIsTheSame(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := out.(*eventingv1.Trigger)
+		got := out.(*heldTrigger).Trigger
 		if d := cmp.Diff(o, got); d != "" {
 			t.Errorf("%s: %s", o.Name, d)
 		}

@@ -97,8 +97,28 @@ func typed(kind string, same *alike) cache.TransformFunc {
 			return nil, fmt.Errorf("read %s %s/%s: %w", kind, u.GetNamespace(), u.GetName(), err)
 		}
 		same.share(out)
+		if t, ok := out.(*eventingv1.Trigger); ok {
+			return withoutFilters(t), nil
+		}
 		return out, nil
 	}
+}
+
+// heldTrigger is a Trigger as it is held: of its filters it has the canonical form
+// only, which takes a tenth, and is all that a log is told. A status that is
+// written leaves the stored spec as it is.
+type heldTrigger struct {
+	*eventingv1.Trigger
+	filter []byte
+}
+
+func withoutFilters(t *eventingv1.Trigger) *heldTrigger {
+	held := &heldTrigger{Trigger: t}
+	if spec := filterSpec(t.Spec.Filter, t.Spec.Filters); len(spec.Attributes)+len(spec.Filters) > 0 {
+		held.filter = spec.Canonical()
+	}
+	t.Spec.Filter, t.Spec.Filters = nil, nil
+	return held
 }
 
 // read is an object without what nobody here reads: who manages its fields, and

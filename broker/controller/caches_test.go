@@ -7,7 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	eventingv1 "github.com/leat-dev/leat/api/eventing/v1"
+	"github.com/leat-dev/leat/api/annotations"
 )
 
 // TestCachesHoldWhatIsRead: neither who manages an object's fields nor kubectl's
@@ -34,7 +34,7 @@ func TestCachesHoldWhatIsRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		trigger := got.(*eventingv1.Trigger)
+		trigger := got.(*heldTrigger)
 		if trigger.Name != "t" || trigger.ResourceVersion != "7" || trigger.Spec.Broker != "default" || trigger.ManagedFields != nil {
 			t.Errorf("%v is read as %+v", c.given, trigger)
 		}
@@ -47,6 +47,36 @@ func TestCachesHoldWhatIsRead(t *testing.T) {
 		}
 		if !reflect.DeepEqual(u, before) {
 			t.Errorf("what was given has become %v", u)
+		}
+	}
+}
+
+// TestCachesHoldFiltersInTheirCanonicalForm: which is what a log is told.
+func TestCachesHoldFiltersInTheirCanonicalForm(t *testing.T) {
+	for _, c := range []struct {
+		spec   map[string]any
+		filter string
+	}{
+		{map[string]any{}, ""},
+		{map[string]any{"filter": map[string]any{"attributes": map[string]any{}}}, ""},
+		{map[string]any{"filter": map[string]any{"attributes": map[string]any{"type": "a"}}}, `{"filter":{"attributes":{"type":"a"}}}`},
+		{map[string]any{
+			"filter":  map[string]any{"attributes": map[string]any{"type": "a"}},
+			"filters": []any{map[string]any{"prefix": map[string]any{"source": "b"}}},
+		}, `{"filters":[{"prefix":{"source":"b"}}]}`},
+	} {
+		got, err := typed(kindTrigger, newAlike())(&unstructured.Unstructured{Object: map[string]any{
+			"metadata": map[string]any{"name": "t"}, "spec": c.spec,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		held := got.(*heldTrigger)
+		if string(held.filter) != c.filter || held.Spec.Filter != nil || held.Spec.Filters != nil {
+			t.Errorf("%v is held as %s beside %+v", c.spec, held.filter, held.Spec)
+		}
+		if m := desired(held, false, annotations.Limits{}); string(m.sub.Filter) != c.filter {
+			t.Errorf("of %v a log is told %s", c.spec, m.sub.Filter)
 		}
 	}
 }

@@ -25,12 +25,10 @@ func desired(obj any, gone bool, limits annotations.Limits) *member {
 		return nil
 	}
 	switch o := obj.(type) {
-	case *eventingv1.Trigger:
+	case *heldTrigger:
 		namespace, name := o.BrokerKey()
 		m := &member{of: key{kindBroker, namespace, name}, sub: subscription(o, limits)}
-		if spec := filterSpec(o.Spec.Filter, o.Spec.Filters); len(spec.Attributes)+len(spec.Filters) > 0 {
-			m.sub.Filter = spec.Canonical()
-		}
+		m.sub.Filter = o.filter
 		return m
 	case *messagingv1.Subscription:
 		return &member{of: channelKey(o), sub: subscription(o, limits)}

@@ -31,7 +31,7 @@ func asResource(kind string, v any) (operations.Resource, bool) {
 		return describe(kind, o, &o.Status.Status, nil), true
 	case *messagingv1.InMemoryChannel:
 		return describe(kind, o, &o.Status.Status, nil), true
-	case *eventingv1.Trigger:
+	case *heldTrigger:
 		namespace, name := o.BrokerKey()
 		return describe(kind, o, &o.Status.Status, &key{kindBroker, namespace, name}), true
 	case *messagingv1.Subscription:

@@ -16,7 +16,7 @@ import (
 
 // reconcileTrigger makes a Trigger what is asked for.
 func (c *Controller) reconcileTrigger(ctx context.Context, k key) error {
-	was := get[*eventingv1.Trigger](c.caches, k)
+	was := get[*heldTrigger](c.caches, k)
 	if was == nil {
 		c.targets.remove(k)
 		c.refs.set(k, nil)
