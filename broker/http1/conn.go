@@ -213,12 +213,22 @@ func (c *conn) answer(now time.Time) (done, ok bool) {
 	if _, err := c.rwc.Write(c.out); err != nil {
 		return true, false
 	}
+	c.sent()
 	c.served = true
 	if last {
 		c.linger(whole)
 		return true, false
 	}
 	return true, true
+}
+
+// sent forgets an answer. A connection may rest for long, and there may be many:
+// none keeps more than what most answers take.
+func (c *conn) sent() {
+	c.reply = Answer{}
+	if cap(c.out) > bufferSize {
+		c.out = nil
+	}
 }
 
 // request is the one whose head was read.

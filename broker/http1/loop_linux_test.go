@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -252,6 +254,52 @@ func TestLoopClose(t *testing.T) {
 	busy.ends(t)
 	close(w.block)
 	w.expectConns(0)
+}
+
+// TestLongAnswersAreNotKept by a connection that rests, be it on a goroutine, in
+// a loop, or after its peer has taken its time.
+func TestLongAnswersAreNotKept(t *testing.T) {
+	for path, counts := range map[string][]int{"/long": {1, firstTrial + 1, firstTrial + 3}, "/large": {firstTrial + 1}} {
+		for _, requests := range counts {
+			t.Run(fmt.Sprintf("%d of %s", requests, path[1:]), func(t *testing.T) {
+				w, dial := overTCP(t)
+				p := dial()
+				for range requests {
+					p.send(post(path, ""))
+					p.answer()
+				}
+				if looped := w.begun.Load() > 0; looped != (requests > firstTrial) {
+					t.Errorf("in a loop: %v", looped)
+				}
+				c := w.endResting()
+				if n := cap(c.out) + cap(c.reply.Body); n > bufferSize {
+					t.Errorf("it keeps %d bytes of its answer", n)
+				}
+				p.ends(t)
+			})
+		}
+	}
+}
+
+// endResting ends the only connection, as a drain does, once it rests.
+func (w *world) endResting() *conn {
+	w.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); <-time.After(time.Millisecond) {
+		w.s.mu.Lock()
+		conns := slices.Collect(maps.Keys(w.s.conns))
+		w.s.mu.Unlock()
+		if len(conns) != 1 || !conns[0].state.CompareAndSwap(idle, closed) {
+			continue
+		}
+		if c := conns[0]; c.loop != nil {
+			c.drop()
+		} else {
+			_ = c.rwc.Close()
+		}
+		return conns[0]
+	}
+	w.Fatal("no connection rests")
+	return nil
 }
 
 // TestLoopUnderLoad: many connections send all kinds of requests, cut anywhere.

@@ -156,7 +156,6 @@ func (c *conn) finished() {
 	if c.dropped.Load() {
 		return // its beginning has panicked
 	}
-	c.reply = Answer{}
 	c.loop.async.Finish(&c.req, &c.reply)
 	c.req.Body.skip() // all of it is in memory
 	last := c.s.draining.Load()
@@ -173,6 +172,7 @@ func (c *conn) finished() {
 	case last:
 		c.drop()
 	default:
+		c.sent()
 		c.rest(now)
 	}
 }
@@ -185,6 +185,7 @@ func (c *conn) finish(rest []byte, last bool) {
 		c.drop()
 		return
 	}
+	c.sent()
 	c.serve()
 }
 

@@ -76,6 +76,8 @@ func (w *world) handle(r *Request, a *Answer) bool {
 	}
 	w.plains.Add(1)
 	switch body, whole := r.Body.Whole(); {
+	case r.Path == "/long":
+		a.Body = make([]byte, 2*bufferSize)
 	case r.Path == "/large":
 		a.Body = make([]byte, 8<<20) // more than a socket takes
 	case r.Path == "/refuse":
