@@ -209,8 +209,21 @@ func (t *target) route(to *Target) {
 			next = t.d.lanes.take(name, most)
 		}
 	}
-	if last := t.lane.Swap(next); last != nil {
-		t.d.lanes.release(last)
+	last := t.lane.Swap(next)
+	if last == nil {
+		return
+	}
+	if last != next {
+		t.move(last)
+	}
+	t.d.lanes.release(last)
+}
+
+// move has what waits for a host where the subscriber is no more go to where it
+// is now.
+func (t *target) move(from *lane) {
+	for _, it := range from.drop(func(it *item) bool { return it.sub.target == t }) {
+		t.d.launch(it)
 	}
 }
 

@@ -112,9 +112,19 @@ func (l *lane) pop() *item {
 	}
 	it, ok := first.pop()
 	if !ok {
-		it, _ = second.pop()
+		it, ok = second.pop()
+	}
+	if ok && l.places.slow {
+		it.due = 0 // that it waited is no fault of those that are late
 	}
 	return it
+}
+
+// drop takes out what waits here and is to.
+func (l *lane) drop(is func(*item) bool) []*item {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append(dropItems(&l.head, is), dropItems(&l.late, is)...)
 }
 
 // take finds or makes the lane of a host, for a target.
@@ -162,11 +172,7 @@ func (l *lanes) drop(r *runner) (dropped []*item) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, x := range l.byHost {
-		x.mu.Lock()
-		for _, f := range []*fifo[*item]{&x.head, &x.late} {
-			dropped = append(dropped, dropItems(f, r)...)
-		}
-		x.mu.Unlock()
+		dropped = append(dropped, x.drop(r.has)...)
 	}
 	return dropped
 }

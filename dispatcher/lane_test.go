@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -205,4 +206,107 @@ func TestDetachWaitsForNoOther(t *testing.T) {
 		}
 		r.kill()
 	})
+}
+
+// TestDetachPassesItsTurnOn: where late deliveries are let go, late ones of
+// another channel take their turn.
+func TestDetachPassesItsTurnOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newHosts(t, 10)
+		late := func(st *store, uid string, h handler) {
+			s := byType(uid, "")
+			s.Start.At = "beginning"
+			r.target(uid)
+			r.f.on("http://"+uid, h)
+			st.publish("x", 3000)
+			time.Sleep(time.Second)
+			st.subscribe(s)
+			synctest.Wait()
+		}
+		late(r.store, "hangs", hang)
+		stop := r.crowd(10 * time.Millisecond)
+		other := newStore(t)
+		other.id.UID = "channel-2"
+		r.d.Attach(other.open())
+		late(other, "well", takes(10*time.Millisecond))
+		time.Sleep(50 * time.Millisecond)
+		stop()
+		p := r.d.pacer
+		p.mu.Lock()
+		p.limit, p.looked = 50, r.d.now() // some of those that are let go make room
+		held := p.held.len()
+		p.mu.Unlock()
+		if held == 0 {
+			t.Fatal("nothing is held")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := r.d.Detach(ctx, r.id.UID); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Minute)
+		if n := len(once(t, r.f.to("http://well"))); n != 3000 {
+			t.Fatalf("%d of 3000 events have come", n)
+		}
+		r.end()
+	})
+}
+
+// TestSlowHostHoldsNoLateOnes: what waits for a slow host at the head of the log
+// is not the fault of those that catch up at another.
+func TestSlowHostHoldsNoLateOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newHosts(t, 100)
+		defer r.end()
+		r.publish("x", 50_000)
+		time.Sleep(time.Second)
+		late, slow := byType("late", "x"), byType("slow", "y")
+		late.Start.At = "beginning"
+		r.target("late")
+		r.f.on("http://late", takes(20*time.Millisecond))
+		r.target("slow", func(t *Target) { t.MaxInFlight = 1000 })
+		var n atomic.Int64
+		r.f.on("http://slow", func(ctx context.Context, q *Request) (Response, error) {
+			return takes(500*time.Millisecond+time.Duration(n.Add(1)%200)*5*time.Millisecond)(ctx, q)
+		})
+		r.subscribe(late, slow)
+		synctest.Wait()
+		r.publish("y", 1000)
+		time.Sleep(time.Second)
+		before := len(r.f.to("http://late"))
+		time.Sleep(time.Second)
+		if got := len(r.f.to("http://late")) - before; got < 2500 {
+			t.Errorf("%d requests in a second, want windows of 100 each 20 ms", got)
+		}
+	})
+}
+
+// TestWhatWaitsMovesToANewAddress: where a subscriber is elsewhere from now on,
+// what waits for the host where it was waits there no more.
+func TestWhatWaitsMovesToANewAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newHosts(t, 10)
+		r.f.on("http://a", hang)
+		r.subscribe(byType("a", ""))
+		r.target("a")
+		r.publish("x", 100)
+		synctest.Wait()
+		r.target("a", func(t *Target) { t.URL = "http://b" })
+		time.Sleep(time.Second)
+		if n := len(once(t, r.f.to("http://b"))); n != 90 {
+			t.Errorf("%d requests at the new address, want the 90 that were not out", n)
+		}
+		if n := len(r.d.lanes.byHost); n != 2 {
+			t.Errorf("%d lanes, want that of the new address, and of the old one as long as requests are out", n)
+		}
+		r.kill()
+	})
+}
+
+// newHosts is a rig in which each URL is a host with so many connections.
+func newHosts(t *testing.T, most int) *rig {
+	r := &rig{T: t, store: newStore(t), f: newFakeSender()}
+	r.f.most, r.f.apart = most, true
+	r.begin(Options{})
+	return r
 }

@@ -168,7 +168,7 @@ func (p *pacer) release() {
 func (p *pacer) drop(r *runner) (dropped []*item) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	dropped = dropItems(&p.held, r)
+	dropped = dropItems(&p.held, r.has)
 	p.late.Add(int64(-len(dropped)))
 	return dropped
 }
@@ -182,11 +182,11 @@ func (p *pacer) close() {
 	}
 }
 
-// dropItems takes those of a partition out.
-func dropItems(f *fifo[*item], r *runner) (dropped []*item) {
+// dropItems takes some out.
+func dropItems(f *fifo[*item], is func(*item) bool) (dropped []*item) {
 	for range f.len() {
 		it, _ := f.pop()
-		if it.sub.r == r {
+		if is(it) {
 			dropped = append(dropped, it)
 		} else {
 			f.push(it)

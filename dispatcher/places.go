@@ -27,6 +27,9 @@ type places struct {
 	before int // how many there were before that
 	rate   float64
 	up     bool // what is tried next
+
+	// slow: by the last look, deliveries wait for the host, not for processors.
+	slow bool
 }
 
 func newPlaces(most int) places { return places{n: min(fewPlaces, most), most: most} }
@@ -36,6 +39,9 @@ func newPlaces(most int) places { return places{n: min(fewPlaces, most), most: m
 func (p *places) look(now int64, waiting int) {
 	took := time.Duration(now - p.at)
 	rate := float64(p.done) / took.Seconds()
+	if took <= 10*placesInterval {
+		p.slow = rate < slowRate
+	}
 	switch {
 	case took > 10*placesInterval, rate < slowRate && p.waited+waiting == 0, rate >= slowRate && 4*p.waited < p.done:
 		// Nobody has looked for long, or there were enough: what was tried says

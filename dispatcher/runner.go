@@ -315,6 +315,9 @@ func (r *runner) close(ctx context.Context) error {
 	return err
 }
 
+// has says whether an item is of this partition.
+func (r *runner) has(it *item) bool { return it.sub.r == r }
+
 // letGo lets go what waits for its turn.
 func (r *runner) letGo() {
 	for _, it := range r.d.pacer.drop(r) {
@@ -326,7 +329,7 @@ func (r *runner) letGo() {
 		it.sub.abort(it)
 		r.work.leave()
 		if late {
-			r.d.next(nil, true)
+			r.d.passOn()
 		}
 	}
 }

@@ -26,13 +26,17 @@ type fakeSender struct {
 	out, max map[string]int
 	// most are the connections that there are; 0: as many as are asked for.
 	most      int
-	all, high int // that are out, and the most that were
+	apart     bool // each URL is a host of its own
+	all, high int  // that are out, and the most that were
 }
 
 // host implements hosts.
-func (f *fakeSender) host(string) (string, int) {
-	if f.most == 0 {
+func (f *fakeSender) host(url string) (string, int) {
+	switch {
+	case f.most == 0:
 		return "", 0
+	case f.apart:
+		return url, f.most
 	}
 	return "all", f.most
 }

@@ -255,7 +255,7 @@ func (s *sub) start(it *item) bool {
 	}
 	s.outBytes += it.bytes
 	s.r.d.budget.start(it.bytes)
-	it.lane, it.held = s.target.lane.Load(), false
+	it.held = false
 	if it.late = s.far(); it.late {
 		s.r.d.pacer.start(it)
 	} else {

@@ -14,9 +14,14 @@ func (d *Dispatcher) launch(it *item) {
 // enters says whether a delivery may begin at once; otherwise it waits in its
 // lane.
 func (d *Dispatcher) enters(it *item) bool {
-	r := it.sub.r // another goroutine may have the item once it waits
-	if it.lane == nil || it.lane.enter(it) {
+	r, t := it.sub.r, it.sub.target // another goroutine may have the item once it waits
+	l := t.lane.Load()
+	it.lane = l
+	if l == nil || l.enter(it) {
 		return true
+	}
+	if t.lane.Load() != l {
+		t.move(l) // it may have come too late to be moved
 	}
 	if r.work.isShut() {
 		d.pool.run((*release)(r)) // it may have come too late to be let go
@@ -55,6 +60,14 @@ func (d *Dispatcher) next(l *lane, late bool) task {
 		return nil
 	}
 	return next
+}
+
+// passOn is told that a late delivery will not begin, and has another one take
+// its turn.
+func (d *Dispatcher) passOn() {
+	if t := d.next(nil, true); t != nil {
+		d.pool.run(t)
+	}
 }
 
 // run implements task: it takes an item on its way.
