@@ -17,7 +17,7 @@ const room = 20 << 10
 // the deeper the slower.
 func withRoom(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		touch(len(r.Method))
+		touch(len(r.Method) % room) // what the compiler cannot know, or it would leave it out
 		h.ServeHTTP(w, r)
 	})
 }

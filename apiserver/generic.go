@@ -289,7 +289,7 @@ func (s *Server) boundRequests(stopping context.Context, c *genericapiserver.Rec
 		if s.shortcuts() {
 			s.plain = plain.New(plain.Options{
 				Definition: s.definition, Stores: s.stores, Own: s.o.Kinds.Handles, Admission: c.AdmissionControl, Now: s.o.Clock.Now,
-				Timeout: min(s.o.RequestTimeout, maxCreation),
+				Timeout: min(s.o.RequestTimeout, maxCreation), MaxRequestBytes: s.o.MaxRequestBytes,
 			}, h)
 			h = s.plain
 		}

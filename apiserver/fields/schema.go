@@ -87,6 +87,37 @@ func (s *Schema) Property(name string) *Schema {
 	return s.properties[name]
 }
 
+// AllowsNew says whether a new object, which has no status yet, is beyond doubt one
+// that the schema of a definition allows. Its metadata, which are checked beside
+// the schema, must be nothing to that.
+func (s *Schema) AllowsNew(object map[string]any) bool {
+	if s == nil || s.doubtful || s.alters || s.lacks(object) || s.Property("metadata") != nil {
+		return false
+	}
+	for _, name := range s.required {
+		if object[name] == nil {
+			return false
+		}
+	}
+	for name, v := range object {
+		p := s.Property(name)
+		switch name {
+		case "metadata":
+		case "apiVersion", "kind":
+			if p != nil && !p.Allows(v) {
+				return false
+			}
+		case "spec":
+			if !p.Allows(v) {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return true
+}
+
 // Allows says whether a value is beyond doubt one that the schema allows, and that
 // is kept as it is: nothing in it is unknown, null, or to be defaulted.
 func (s *Schema) Allows(v any) bool {

@@ -40,7 +40,7 @@ func (h *Handler) create(w http.ResponseWriter, r *http.Request, info *request.R
 		return false
 	}
 	began := time.Now()
-	body, ok := readAgain(r)
+	body, ok := readAgain(r, min(maxBody, h.o.MaxRequestBytes))
 	if !ok {
 		return false
 	}
@@ -116,8 +116,8 @@ func apparentlyHuman(agent string) bool {
 
 // readAgain reads a body, and leaves it to be read once more; false where it is
 // not there, or large.
-func readAgain(r *http.Request) ([]byte, bool) {
-	if r.ContentLength <= 0 || r.ContentLength > maxBody {
+func readAgain(r *http.Request, most int64) ([]byte, bool) {
+	if r.ContentLength <= 0 || r.ContentLength > most {
 		return nil, false
 	}
 	b := make([]byte, r.ContentLength)
@@ -191,23 +191,10 @@ func (t *target) decode(namespace string, body []byte) (*unstructured.Unstructur
 			return nil, errDoubt
 		}
 	}
-	return &unstructured.Unstructured{Object: object}, t.allows(object)
-}
-
-// allows says, by nil, that all fields beside the metadata are as described.
-func (t *target) allows(object map[string]any) error {
-	for name, v := range object {
-		switch name {
-		case "apiVersion", "kind", "metadata":
-		case "spec":
-			if !t.schema.Property(name).Allows(v) {
-				return errDoubt
-			}
-		default:
-			return errDoubt
-		}
+	if !t.schema.AllowsNew(object) {
+		return nil, errDoubt
 	}
-	return nil
+	return &unstructured.Unstructured{Object: object}, nil
 }
 
 // texts says whether a value is some texts by name.
@@ -251,7 +238,7 @@ func (t *target) managed(u *unstructured.Unstructured, manager string, now time.
 
 // valid says whether an object can be stored: what the handlers check of all.
 func (t *target) valid(u *unstructured.Unstructured) bool {
-	if t.allows(u.Object) != nil || len(validation.IsDNS1123Subdomain(u.GetName())) > 0 {
+	if !t.schema.AllowsNew(u.Object) || len(validation.IsDNS1123Subdomain(u.GetName())) > 0 {
 		return false
 	}
 	return len(metavalidation.ValidateLabels(u.GetLabels(), nil)) == 0 && len(apivalidation.ValidateAnnotations(u.GetAnnotations(), nil)) == 0

@@ -40,8 +40,9 @@ type Options struct {
 	// Admission is asked as the libraries' handlers ask it.
 	Admission admission.Interface
 	Now       func() time.Time
-	// Timeout bounds a creation.
-	Timeout time.Duration
+	// Timeout bounds a creation, MaxRequestBytes its body.
+	Timeout         time.Duration
+	MaxRequestBytes int64
 }
 
 // Handler answers what it can, and leaves the rest to another.
