@@ -273,7 +273,7 @@ func TestWhatIsStoredIsReadAlike(t *testing.T) {
 		head + `},"spec":{"delivery":{"retry":1.0}}}`,
 		head + `,"unknown":1,"labels":{},"annotations":null,"selfLink":"/x"},` + spec + `}`,
 		head + `,"labels":{"a":1},"finalizers":[],"managedFields":[]},` + spec + `}`,
-		head + `,"ownerReferences":[{"apiVersion":"v1","kind":"ConfigMap","name":"c","uid":"u"}]},` + spec + `}`,
+		head + `,"ownerReferences":[{"apiVersion":"example.com/v1","kind":"Unserved","name":"c","uid":"u"}]},` + spec + `}`,
 		head + `,"deletionTimestamp":"2026-01-02T15:04:05.5Z","generateName":""},` + spec + `}`,
 		strings.Replace(head, `"creationTimestamp":"2026-01-02T15:04:05Z",`, ``, 1) + `},` + spec + `}`,
 		strings.Replace(head, `"creationTimestamp":"2026-01-02T15:04:05Z"`, `"creationTimestamp":null`, 1) + `},` + spec + `}`,
