@@ -34,7 +34,7 @@ type failure struct {
 
 // deliver takes an item through its next attempt, and those that follow it
 // without a wait, and leaves it done, settling or waiting.
-func (s *sub) deliver(it *item) {
+func (s *sub) deliver(it *item, p *place) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.r.d.o.Logger.Error("delivery panicked, will be tried again",
@@ -53,7 +53,7 @@ func (s *sub) deliver(it *item) {
 		return
 	}
 	if it.phase == toSubscriber {
-		letters, f := s.trySubscriber(ctx, t, it, ev)
+		letters, f := s.trySubscriber(ctx, t, it, ev, p)
 		switch {
 		case f == nil:
 			s.delivered(it, t, letters)
@@ -69,7 +69,7 @@ func (s *sub) deliver(it *item) {
 		}
 		it.phase, it.failure, it.refused = toDeadLetter, f, letters
 	}
-	s.deliverDead(ctx, t, it, ev)
+	s.deliverDead(ctx, t, it, ev, p)
 }
 
 // payload is the item's event, read again where it has waited.
@@ -107,7 +107,7 @@ func (s *sub) payload(ctx context.Context, it *item, t *Target) (*event.Event, b
 
 // trySubscriber makes one attempt. A nil failure is a success; the letters are
 // replies that were refused, which are to be kept in either case.
-func (s *sub) trySubscriber(ctx context.Context, t *Target, it *item, ev *event.Event) ([]channel.DeadLetter, *failure) {
+func (s *sub) trySubscriber(ctx context.Context, t *Target, it *item, ev *event.Event, p *place) ([]channel.DeadLetter, *failure) {
 	it.tries++
 	request := &Request{URL: t.URL, Event: ev, Namespace: t.Namespace, WantReply: true}
 	request.within(ev)
@@ -125,7 +125,7 @@ func (s *sub) trySubscriber(ctx context.Context, t *Target, it *item, ev *event.
 		s.reply(t, "dropped")
 		return nil, nil
 	}
-	return s.takeReplies(ctx, t, it, ev, &res, request.Trace)
+	return s.takeReplies(ctx, t, it, ev, &res, request.Trace, p)
 }
 
 // send makes one request and turns what comes of it into a failure or not.
@@ -199,7 +199,7 @@ func (s *sub) repliesKept(it *item, letters []channel.DeadLetter) (out []channel
 }
 
 // deliverDead tries the dead letter sink, or keeps the event.
-func (s *sub) deliverDead(ctx context.Context, t *Target, it *item, ev *event.Event) {
+func (s *sub) deliverDead(ctx context.Context, t *Target, it *item, ev *event.Event, p *place) {
 	cause := it.failure
 	kind := channel.DeadLettered
 	if cause.denied {
@@ -207,6 +207,7 @@ func (s *sub) deliverDead(ctx context.Context, t *Target, it *item, ev *event.Ev
 	}
 	reason := cause.reason
 	if t.DeadLetterURL != "" {
+		p.giveBack()
 		it.dlTries++
 		request := &Request{URL: t.DeadLetterURL, Event: deadLetter(ev, cause), Namespace: t.Namespace}
 		request.within(ev)

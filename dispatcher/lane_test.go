@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/leat-dev/leat/api/event"
 	"github.com/leat-dev/leat/channel"
 )
 
@@ -301,6 +302,39 @@ func TestWhatWaitsMovesToANewAddress(t *testing.T) {
 		}
 		r.kill()
 	})
+}
+
+// TestSinksTakeNoPlaces: what goes to a dead letter sink or on to a reply's takes
+// no place from those at the subscriber's host.
+func TestSinksTakeNoPlaces(t *testing.T) {
+	answers := map[string]handler{
+		"dead letters": status(400),
+		"replies": func(context.Context, *Request) (Response, error) {
+			return Response{Status: 200, Replies: []*event.Event{{ID: "r", Source: "/r", Type: "r"}}}, nil
+		},
+	}
+	for name, answer := range answers {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newHost(t, 10)
+				for _, uid := range []string{"a", "well"} {
+					r.target(uid, func(t *Target) { t.DeadLetterURL, t.ReplyURL = "http://sink", "http://sink" })
+				}
+				r.f.on("http://a", answer)
+				r.f.on("http://sink", hang)
+				r.subscribe(byType("a", ""), byType("well", ""))
+				r.publish("x", 100)
+				time.Sleep(time.Second)
+				if n := len(once(t, r.f.to("http://well"))); n != 100 {
+					t.Errorf("the other subscriber has %d of 100 events after a second", n)
+				}
+				if n := r.f.now("http://sink"); n != 100 {
+					t.Errorf("%d requests hang at the sink, want a window of 100", n)
+				}
+				r.kill()
+			})
+		})
+	}
 }
 
 // newHosts is a rig in which each URL is a host with so many connections.

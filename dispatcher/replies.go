@@ -15,7 +15,7 @@ import (
 // takeReplies passes on what the subscriber answered with. Replies that are
 // refused for good come back as dead letters of their own; a failure means
 // that the original has to become one.
-func (s *sub) takeReplies(ctx context.Context, t *Target, it *item, ev *event.Event, res *Response, span event.TraceContext) ([]channel.DeadLetter, *failure) {
+func (s *sub) takeReplies(ctx context.Context, t *Target, it *item, ev *event.Event, res *Response, span event.TraceContext, p *place) ([]channel.DeadLetter, *failure) {
 	var letters []channel.DeadLetter
 	if res.Refused != nil {
 		s.reply(t, "refused")
@@ -28,7 +28,7 @@ func (s *sub) takeReplies(ctx context.Context, t *Target, it *item, ev *event.Ev
 		if _, ok := r.Trace(); !ok && span != (event.TraceContext{}) {
 			r.SetTrace(span)
 		}
-		refused, f := s.sendReply(ctx, t, it, ev, r)
+		refused, f := s.sendReply(ctx, t, it, ev, r, p)
 		switch {
 		case f != nil && ctx.Err() != nil:
 			return nil, f // broken off: the caller sees that
@@ -54,9 +54,13 @@ func (s *sub) refusedReply(it *item, reply *event.Event, why *RefusedError) chan
 
 // sendReply passes one reply on, by the delivery policy. The item keeps its
 // place in the window meanwhile, since a reply cannot be read again, and the
-// subscriber is not to be called twice for its sake.
-func (s *sub) sendReply(ctx context.Context, t *Target, it *item, ev, reply *event.Event) (*RefusedError, *failure) {
+// subscriber is not to be called twice for its sake. That in the lane is for
+// others where the reply goes to a host of its own, or has to wait.
+func (s *sub) sendReply(ctx context.Context, t *Target, it *item, ev, reply *event.Event, p *place) (*RefusedError, *failure) {
 	for n := 0; ; n++ {
+		if t.Reply == nil {
+			p.giveBack()
+		}
 		refused, f := s.tryReply(ctx, t, it, n+1, ev, reply)
 		if f == nil {
 			return refused, nil
@@ -66,6 +70,7 @@ func (s *sub) sendReply(ctx context.Context, t *Target, it *item, ev, reply *eve
 			f.final = true
 			return nil, f
 		}
+		p.giveBack()
 		timer := time.NewTimer(t.Delivery.delay(n, f.code, f.retryAfter, time.Now()))
 		select {
 		case <-timer.C:

@@ -15,9 +15,12 @@ func (d *Dispatcher) launch(it *item) {
 // lane.
 func (d *Dispatcher) enters(it *item) bool {
 	r, t := it.sub.r, it.sub.target // another goroutine may have the item once it waits
+	it.lane = nil
+	if it.phase == toDeadLetter {
+		return true // it goes elsewhere
+	}
 	l := t.lane.Load()
-	it.lane = l
-	if l == nil || l.enter(it) {
+	if it.lane = l; l == nil || l.enter(it) {
 		return true
 	}
 	if t.lane.Load() != l {
@@ -42,10 +45,7 @@ func (r *release) run() task {
 func (d *Dispatcher) next(l *lane, late bool) task {
 	var next *item
 	if l != nil {
-		var last bool
-		if next, last = l.leave(); last && l.refs.Load() == 0 {
-			d.lanes.tidy(l)
-		}
+		next = d.leave(l)
 	}
 	if late {
 		switch it := d.pacer.end(); {
@@ -62,6 +62,35 @@ func (d *Dispatcher) next(l *lane, late bool) task {
 	return next
 }
 
+// leave is told of the end of a delivery in a lane, and returns the one that
+// takes its place, or nil.
+func (d *Dispatcher) leave(l *lane) *item {
+	next, last := l.leave()
+	if last && l.refs.Load() == 0 {
+		d.lanes.tidy(l)
+	}
+	return next
+}
+
+// place is that of a delivery in its lane, as long as it has one.
+type place struct {
+	d    *Dispatcher
+	lane *lane
+}
+
+// giveBack has another delivery take the place, where what is left of this one
+// is no business of the subscriber's host.
+func (p *place) giveBack() {
+	l := p.lane
+	if l == nil {
+		return
+	}
+	p.lane = nil
+	if next := p.d.leave(l); next != nil {
+		p.d.pool.run(next)
+	}
+}
+
 // passOn is told that a late delivery will not begin, and has another one take
 // its turn.
 func (d *Dispatcher) passOn() {
@@ -72,15 +101,15 @@ func (d *Dispatcher) passOn() {
 
 // run implements task: it takes an item on its way.
 func (it *item) run() task {
-	s, late, lane := it.sub, it.late, it.lane // another one may have the item by the end
+	s, late, p := it.sub, it.late, place{it.sub.r.d, it.lane} // another one may have the item by the end
 	defer s.r.work.leave()
 	if !late {
 		s.r.d.pacer.started(it.due)
 	}
 	if !(late || it.held) || !s.recall(it) {
-		s.deliver(it)
+		s.deliver(it, &p)
 	}
-	return s.r.d.next(lane, late)
+	return s.r.d.next(p.lane, late)
 }
 
 // recall takes back an item that was held, where it is not to begin any more.
