@@ -143,6 +143,7 @@ func (c *coalescer) pack(class Class, cmd []byte) (b *batch, err error) {
 		b = c.newBatch(int(size))
 		c.queue = append(c.queue, b)
 	}
+	c.grow(b, int(size))
 	b.buf = binary.AppendUvarint(b.buf, uint64(len(cmd)))
 	b.buf = append(b.buf, cmd...)
 	b.n++
