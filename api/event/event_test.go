@@ -329,9 +329,22 @@ func TestTrace(t *testing.T) {
 	if n := NewTrace(); n.TraceID == NewTrace().TraceID {
 		t.Error("two traces have one ID")
 	}
-	for _, s := range []string{"", "00", header[:54], header + "x", "ff" + header[2:], strings.ToUpper(header), "00-" + strings.Repeat("0", 32) + "-b7ad6b7169203331-01"} {
+	for _, s := range []string{"", "00", header[:54], header + "x", "ff" + header[2:], strings.ToUpper(header), "00-" + strings.Repeat("0", 32) + "-b7ad6b7169203331-01",
+		"0A" + header[2:], strings.Replace(header, "af", "aF", 1), strings.Replace(header, "b7ad", "B7ad", 1), header[:54] + "A", header[:54] + "g"} {
 		if _, err := ParseTraceparent(s); err == nil {
 			t.Errorf("%q was taken", s)
+		}
+	}
+}
+
+// BenchmarkTrace is what each delivery asks an event for.
+func BenchmarkTrace(b *testing.B) {
+	e := sample()
+	e.SetTrace(NewTrace())
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, ok := e.Trace(); !ok {
+			b.Fatal("no trace")
 		}
 	}
 }

@@ -22,8 +22,7 @@ var errTraceparent = errors.New("traceparent must be 00-<32 hex digits>-<16 hex 
 
 // ParseTraceparent reads a traceparent header.
 func ParseTraceparent(s string) (t TraceContext, err error) {
-	if len(s) < 55 || s[2] != '-' || s[35] != '-' || s[52] != '-' || (len(s) > 55 && (s[:2] == "00" || s[55] != '-')) ||
-		s[:2] == "ff" || s[:55] != strings.ToLower(s[:55]) {
+	if len(s) < 55 || s[2] != '-' || s[35] != '-' || s[52] != '-' || (len(s) > 55 && (s[:2] == "00" || s[55] != '-')) || s[:2] == "ff" {
 		return t, errTraceparent
 	}
 	var version, flags [1]byte
@@ -35,14 +34,22 @@ func ParseTraceparent(s string) (t TraceContext, err error) {
 	return t, nil
 }
 
+// lowerHex are the values of the digits, and one more; 0 is of what is none. It is
+// asked for each request and each delivery.
+var lowerHex = [256]byte{
+	'0': 1, '1': 2, '2': 3, '3': 4, '4': 5, '5': 6, '6': 7, '7': 8, '8': 9, '9': 10,
+	'a': 11, 'b': 12, 'c': 13, 'd': 14, 'e': 15, 'f': 16,
+}
+
+// unhexAll reads digits in lower case, as these headers have them.
 func unhexAll(dst []byte, s string) bool {
+	s = s[:2*len(dst)]
 	for i := range dst {
-		high, ok1 := unhex(s[2*i])
-		low, ok2 := unhex(s[2*i+1])
-		if !ok1 || !ok2 {
+		high, low := lowerHex[s[2*i]], lowerHex[s[2*i+1]]
+		if high == 0 || low == 0 {
 			return false
 		}
-		dst[i] = high<<4 | low
+		dst[i] = (high-1)<<4 | (low - 1)
 	}
 	return true
 }
@@ -127,9 +134,16 @@ func (e *Event) Trace() (TraceContext, bool) {
 // origin is the trace that the event began with: the distributed tracing
 // extension.
 func (e *Event) origin() (TraceContext, bool) {
-	parent, _ := e.Attribute(Traceparent)
-	state, _ := e.Attribute(Tracestate)
-	return ParseTrace(parent.Str, state.Str)
+	var parent, state string
+	for i := range e.Extensions {
+		switch x := &e.Extensions[i]; x.Name {
+		case Traceparent:
+			parent = x.Value.Str
+		case Tracestate:
+			state = x.Value.Str
+		}
+	}
+	return ParseTrace(parent, state)
 }
 
 // Names of the headers that carry the trace of one hop.
