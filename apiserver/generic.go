@@ -290,8 +290,7 @@ func (s *Server) boundRequests(stopping context.Context, c *genericapiserver.Rec
 			s.plain = plain.New(plain.Options{
 				Definition: s.definition, Stores: s.stores, Own: s.o.Kinds.Handles, Admission: c.AdmissionControl, Now: s.o.Clock.Now,
 				Timeout: min(s.o.RequestTimeout, maxCreation), MaxRequestBytes: s.o.MaxRequestBytes,
-			}, h)
-			h = s.plain
+			})
 		}
 		ending := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			info, ok := request.RequestInfoFrom(r.Context())
@@ -304,7 +303,7 @@ func (s *Server) boundRequests(stopping context.Context, c *genericapiserver.Rec
 			defer context.AfterFunc(stopping, cancel)()
 			h.ServeHTTP(w, r.WithContext(ctx))
 		})
-		return g.requests.count(chain(ending, c, g.complete))
+		return g.requests.count(chain(ending, s.plain, c, g.complete))
 	}
 }
 

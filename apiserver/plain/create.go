@@ -21,6 +21,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	apistorage "k8s.io/apiserver/pkg/storage"
 	storeerrors "k8s.io/apiserver/pkg/storage/errors"
+	"k8s.io/apiserver/pkg/warning"
 	strictjson "sigs.k8s.io/json"
 )
 
@@ -40,18 +41,18 @@ func (h *Handler) create(w http.ResponseWriter, r *http.Request, info *request.R
 		return false
 	}
 	began := time.Now()
-	body, ok := readAgain(r, min(maxBody, h.o.MaxRequestBytes))
+	body, ok := readAgain(w, r, min(maxBody, h.o.MaxRequestBytes))
 	if !ok {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(request.WithNamespace(r.Context(), info.Namespace), h.o.Timeout)
 	defer cancel()
-	u, err := h.prepare(ctx, t, info.Namespace, body, options)
+	var told warnings
+	u, err := h.prepare(warning.WithWarningRecorder(ctx, &told), t, info.Namespace, body, options)
 	if err != nil {
 		return false
 	}
-	stored := &unstructured.Unstructured{}
-	err = t.store.Add(ctx, info.Namespace, u.GetName(), u, stored)
+	stored, err := t.store.Add(ctx, info.Namespace, u.GetName(), u)
 	if apistorage.IsExist(err) || apierrors.IsRequestEntityTooLargeError(err) {
 		return false // nothing was stored
 	}
@@ -63,7 +64,24 @@ func (h *Handler) create(w http.ResponseWriter, r *http.Request, info *request.R
 		count(r, info, code, 0, time.Since(began))
 		return true
 	}
-	return write(w, r, info, http.StatusCreated, stored.Object, began) // what was stored can be written
+	told.pass(r.Context())
+	write(w, r, info, http.StatusCreated, stored, began)
+	return true
+}
+
+// warnings are told when the object was created: else it is looked at once more,
+// by others, who have the same to say.
+type warnings []struct{ agent, text string }
+
+// AddWarning implements warning.Recorder.
+func (w *warnings) AddWarning(agent, text string) {
+	*w = append(*w, struct{ agent, text string }{agent, text})
+}
+
+func (w warnings) pass(ctx context.Context) {
+	for _, one := range w {
+		warning.AddWarning(ctx, one.agent, one.text)
+	}
 }
 
 // createOptions are those of a request; false where there are others than these.
@@ -115,13 +133,21 @@ func apparentlyHuman(agent string) bool {
 }
 
 // readAgain reads a body, and leaves it to be read once more; false where it is
-// not there, or large.
-func readAgain(r *http.Request, most int64) ([]byte, bool) {
+// not there, or large, or does not come before the request's context ends.
+func readAgain(w http.ResponseWriter, r *http.Request, most int64) ([]byte, bool) {
 	if r.ContentLength <= 0 || r.ContentLength > most {
 		return nil, false
 	}
+	late := make(chan struct{})
+	stop := context.AfterFunc(r.Context(), func() {
+		defer close(late)
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // has what is read below end
+	})
 	b := make([]byte, r.ContentLength)
 	n, err := io.ReadFull(r.Body, b)
+	if !stop() {
+		<-late // the writer must not be used when the request is over
+	}
 	r.Body = again{io.MultiReader(bytes.NewReader(b[:n]), r.Body), r.Body}
 	return b, err == nil
 }

@@ -45,39 +45,46 @@ type Options struct {
 	MaxRequestBytes int64
 }
 
-// Handler answers what it can, and leaves the rest to another.
+// Handler answers what it can, and leaves the rest to others. A nil Handler
+// answers nothing.
 type Handler struct {
 	o       Options
-	next    http.Handler
 	schemas fields.Cache
-	// answered are the requests that were not left to the other.
+	// answered are the requests that were not left to others.
 	answered atomic.Int64
 }
 
-var _ http.Handler = &Handler{}
-
-// New makes a Handler before another. It stands behind what authenticates and
-// authorizes.
-func New(o Options, next http.Handler) *Handler { return &Handler{o: o, next: next} }
+// New makes a Handler. It is asked behind what authenticates and authorizes.
+func New(o Options) *Handler { return &Handler{o: o} }
 
 // Answered is how many requests were answered here.
 func (h *Handler) Answered() int64 { return h.answered.Load() }
 
-// ServeHTTP implements http.Handler.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	info, ok := request.RequestInfoFrom(r.Context())
-	if ok && h.answer(w, r, info) {
-		h.answered.Add(1)
-		return
+// Looks says of a request whose RequestInfo is known whether it looks like one
+// that is answered here. It looks alike before it is authenticated and after.
+func (h *Handler) Looks(r *http.Request) bool {
+	if h == nil {
+		return false
 	}
-	h.next.ServeHTTP(w, r)
+	info, ok := request.RequestInfoFrom(r.Context())
+	return ok && info.IsResourceRequest && info.APIPrefix == "apis" && info.Namespace != "" && info.Subresource == "" &&
+		(info.Verb == "get" || info.Verb == "create") && plainJSON(r)
+}
+
+// Answer says whether a request that looks like it was answered; one that was not
+// is as it came. It takes no longer than the request's context lasts, for which
+// the writer must know how to set a deadline to reading the body.
+func (h *Handler) Answer(w http.ResponseWriter, r *http.Request) bool {
+	info, ok := request.RequestInfoFrom(r.Context())
+	if !ok || !h.answer(w, r, info) {
+		return false
+	}
+	h.answered.Add(1)
+	return true
 }
 
 // answer says whether a request was answered.
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, info *request.RequestInfo) bool {
-	if !info.IsResourceRequest || info.APIPrefix != "apis" || info.Namespace == "" || info.Subresource != "" || !plainJSON(r) {
-		return false
-	}
 	switch info.Verb {
 	case "get":
 		return h.missing(w, r, info)
@@ -160,20 +167,20 @@ func (h *Handler) missing(w http.ResponseWriter, r *http.Request, info *request.
 	}
 	status := apierrors.NewNotFound(t.GroupResource(), info.Name).ErrStatus
 	status.APIVersion, status.Kind = "v1", "Status"
-	return write(w, r, info, http.StatusNotFound, status, began)
-}
-
-// write answers with an object; false where that is none.
-func write(w http.ResponseWriter, r *http.Request, info *request.RequestInfo, code int, object any, began time.Time) bool {
 	var answer bytes.Buffer
-	if err := json.NewEncoder(&answer).Encode(object); err != nil {
+	if err := json.NewEncoder(&answer).Encode(status); err != nil {
 		return false
 	}
+	write(w, r, info, http.StatusNotFound, answer.Bytes(), began)
+	return true
+}
+
+// write answers with JSON.
+func write(w http.ResponseWriter, r *http.Request, info *request.RequestInfo, code int, answer []byte, began time.Time) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	w.Write(answer.Bytes()) // whether the client is still there or not
-	count(r, info, code, answer.Len(), time.Since(began))
-	return true
+	w.Write(answer) // whether the client is still there or not
+	count(r, info, code, len(answer), time.Since(began))
 }
 
 func (t *target) fail(w http.ResponseWriter, r *http.Request, err error) int {

@@ -106,10 +106,7 @@ func move(obj, out runtime.Object) bool {
 // pruned and defaulted when it came in, and has been checked since.
 func (s *Store) asStored(obj runtime.Object, data []byte) func(rev uint64) runtime.Object {
 	u, ok := obj.(*unstructured.Unstructured)
-	if ok {
-		version, isString := u.Object["apiVersion"].(string)
-		ok = isString && bytes.HasPrefix(data, []byte(`{"apiVersion":"`+version+`",`))
-	}
+	ok = ok && sameVersion(u, data)
 	return func(rev uint64) runtime.Object {
 		if !ok {
 			return nil
@@ -124,6 +121,51 @@ func (s *Store) asStored(obj runtime.Object, data []byte) func(rev uint64) runti
 		}
 		return out
 	}
+}
+
+// sameVersion says whether an object is stored in the version that it has.
+func sameVersion(u *unstructured.Unstructured, data []byte) bool {
+	version, ok := u.Object["apiVersion"].(string)
+	return ok && bytes.HasPrefix(data, []byte(`{"apiVersion":"`+version+`",`))
+}
+
+// given is asStored of an object that its writer gives away: it is not copied, and
+// goes to whoever asks first.
+func (s *Store) given(u *unstructured.Unstructured, data []byte) func(rev uint64) runtime.Object {
+	var once sync.Once
+	return func(rev uint64) (obj runtime.Object) {
+		once.Do(func() {
+			if sameVersion(u, data) && isPlain(u.Object) && s.versioner.UpdateObject(u, rev) == nil {
+				obj = u
+			}
+		})
+		return obj
+	}
+}
+
+// isPlain says whether a JSON value is as it would be decoded.
+func isPlain(v any) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, item := range v {
+			if !utf8.ValidString(k) || !isPlain(item) {
+				return false
+			}
+		}
+		return v != nil
+	case []any:
+		for _, item := range v {
+			if !isPlain(item) {
+				return false
+			}
+		}
+		return v != nil
+	case string:
+		return utf8.ValidString(v)
+	case int64, bool, nil:
+		return true
+	}
+	return false
 }
 
 // plainJSON is a copy of a JSON value with the numbers that decoding would make

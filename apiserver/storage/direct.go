@@ -4,11 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	apistorage "k8s.io/apiserver/pkg/storage"
+
+	"github.com/leat-dev/leat/api/members"
 )
 
 // ErrOtherVersion: the object is not, or no longer, at the version that was
@@ -45,9 +50,63 @@ func (s *Store) Has(namespace, name string) (bool, error) {
 	return cur != nil, err
 }
 
-// Add creates an object, and makes out what was stored.
-func (s *Store) Add(ctx context.Context, namespace, name string, obj, out runtime.Object) error {
-	return s.Create(ctx, s.of(namespace, name), obj, out, 0)
+// Add creates an object that has no type of its own, and gives the text of what
+// was stored, with its version. The object is the store's from then on.
+func (s *Store) Add(ctx context.Context, namespace, name string, u *unstructured.Unstructured) ([]byte, error) {
+	key, err := s.key(s.of(namespace, name), false)
+	if err != nil {
+		return nil, err
+	}
+	data, err := s.encodeNew(key, u)
+	if err != nil {
+		return nil, err
+	}
+	object := s.given(u, data)
+	r, end, err := s.put(ctx, key, data, 0, 0, object)
+	defer end()
+	if err != nil {
+		return nil, err
+	}
+	if !r.OK {
+		return nil, apistorage.NewKeyExistsError(key, 0)
+	}
+	s.keep(key, data, r.Rev, object)
+	return versioned(data, r.Rev)
+}
+
+// keep has an object that was written at hand for watches that have not come to
+// it yet.
+func (s *Store) keep(key string, data []byte, rev uint64, object func(rev uint64) runtime.Object) {
+	if !s.watched() {
+		return
+	}
+	// What fails here fails for each watch, which says so.
+	_, _ = s.recent.get(slotID{rev, key, false}, len(data), func() (runtime.Object, error) {
+		if obj := object(rev); obj != nil {
+			return obj, nil
+		}
+		return s.decoded(key, data, rev)
+	})
+}
+
+// versioned is the text of an object with its resourceVersion, which is not stored.
+func versioned(data []byte, rev uint64) ([]byte, error) {
+	object, err := members.Of(data)
+	if err != nil {
+		return nil, fmt.Errorf("read what was encoded: %w", err)
+	}
+	text := object.Get("metadata")
+	if text == nil {
+		return nil, errors.New("an object was encoded without metadata")
+	}
+	metadata, err := members.Of(text.Value)
+	if err != nil {
+		return nil, fmt.Errorf("read the metadata that were encoded: %w", err)
+	}
+	version := strconv.AppendQuote(make([]byte, 0, 24), strconv.FormatUint(rev, 10))
+	out := make([]byte, 0, len(data)+64)
+	out = metadata.AppendWith(append(out, data[:text.From]...), text.Value, "resourceVersion", version)
+	return append(out, data[text.To:]...), nil
 }
 
 // Rewrite changes an object as it is stored, if it still has a version, and
@@ -90,13 +149,6 @@ func (s *Store) Rewrite(ctx context.Context, namespace, name string, version uin
 	if !r.OK {
 		return 0, ErrOtherVersion
 	}
-	if s.watched() { // for watches that have not come to it yet
-		s.recent.get(slotID{r.Rev, key, false}, len(next), func() (runtime.Object, error) {
-			if obj := made(r.Rev); obj != nil {
-				return obj, nil
-			}
-			return s.decoded(key, next, r.Rev)
-		})
-	}
+	s.keep(key, next, r.Rev, made)
 	return r.Rev, nil
 }

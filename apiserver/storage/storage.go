@@ -363,13 +363,7 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 	if err != nil {
 		return err
 	}
-	if rev, err := s.versioner.ObjectResourceVersion(obj); err == nil && rev != 0 {
-		return apistorage.ErrResourceVersionSetOnCreate
-	}
-	if err := s.versioner.PrepareObjectForStorage(obj); err != nil {
-		return fmt.Errorf("prepare %s to be stored: %w", key, err)
-	}
-	data, err := runtime.Encode(s.c.Codec, obj)
+	data, err := s.encodeNew(key, obj)
 	if err != nil {
 		return err
 	}
@@ -386,6 +380,17 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 		return nil
 	}
 	return s.written(key, data, r.Rev, object, out)
+}
+
+// encodeNew encodes an object that is to be created.
+func (s *Store) encodeNew(key string, obj runtime.Object) ([]byte, error) {
+	if rev, err := s.versioner.ObjectResourceVersion(obj); err == nil && rev != 0 {
+		return nil, apistorage.ErrResourceVersionSetOnCreate
+	}
+	if err := s.versioner.PrepareObjectForStorage(obj); err != nil {
+		return nil, fmt.Errorf("prepare %s to be stored: %w", key, err)
+	}
+	return runtime.Encode(s.c.Codec, obj)
 }
 
 // put stores an object's bytes if the key is at the expected revision. The
