@@ -17,6 +17,8 @@ type async struct {
 	i *Ingress
 	// to has begun something since the last Flush.
 	to channel.Beginner
+	// arrival is that of all that has been begun since the last Flush.
+	arrival event.Value
 }
 
 // async is nil where something else than the log may have to be waited for.
@@ -35,6 +37,7 @@ type begun struct {
 	s      serving
 	t      target
 	body   body
+	reader *event.Reader // of events
 	events []*event.Event
 	err    error
 	done   func(error) // is end, made once
@@ -52,13 +55,15 @@ func (y *async) Begin(r *http1.Request) bool {
 		b.done = b.end
 		r.Slot = b
 	}
-	b.r, b.s = r, serving{began: time.Now()}
-	b.q = request{method: http.MethodPost, path: r.Path, headers: plainHeaders{r.Headers}, length: r.Length, whole: whole, inMemory: true}
+	if y.arrival.Str == "" {
+		y.arrival = y.i.arrival()
+	}
+	b.r, b.s, b.reader = r, serving{began: r.Began}, y.i.reader()
+	b.q = request{method: http.MethodPost, path: r.Path, headers: r.Headers, arrival: y.arrival, length: r.Length, whole: whole, inMemory: true}
 	mine := true // until it is end's
 	defer func() {
 		if mine {
-			y.i.bodies.release(&b.body)
-			y.i.requests.Add(-1)
+			b.release()
 		}
 	}()
 	err := y.i.enter()
@@ -69,7 +74,7 @@ func (y *async) Begin(r *http1.Request) bool {
 			return false // also what names nothing here
 		}
 		b.s.Kind, b.s.Namespace, b.s.Name = kinds[b.t.kind], b.t.namespace, b.t.name
-		if b.events, err = y.i.take(&b.q, b.t, &b.s, &b.body); err == nil && len(b.events) > 0 {
+		if b.events, err = y.i.take(&b.q, b.t, &b.s, &b.body, b.reader); err == nil && len(b.events) > 0 {
 			if err = y.append(b, to); err == nil {
 				mine = false
 				return true
@@ -91,12 +96,11 @@ func (y *async) append(b *begun, to channel.Beginner) error {
 	if y.to != to {
 		y.Flush()
 	}
-	now := time.Now()
 	if y.i.o.Spans != nil {
-		b.s.appendBegan = now
+		b.s.appendBegan = time.Now()
 	}
 	y.to = to
-	return to.Begin(b.events, now.Add(y.i.o.AppendTimeout), b.done)
+	return to.Begin(b.events, b.s.began.Add(y.i.o.AppendTimeout), b.done)
 }
 
 // wait appends as a request does that has a goroutine.
@@ -111,14 +115,12 @@ func (b *begun) end(err error) {
 }
 
 // Finish implements http1.Async.
-func (*async) Finish(r *http1.Request, a *http1.Answer) {
+func (*async) Finish(r *http1.Request, a *http1.Answer, now time.Time) {
 	b := r.Slot.(*begun)
-	defer func() { *b = begun{i: b.i, done: b.done} }()
+	defer b.release()
 	i := b.i
-	defer i.requests.Add(-1)
-	defer i.bodies.release(&b.body)
 	if !b.s.appendBegan.IsZero() {
-		b.s.appendEnded = time.Now()
+		b.s.appendEnded = now
 	}
 	a.Status = http.StatusAccepted
 	if b.err != nil {
@@ -127,11 +129,20 @@ func (*async) Finish(r *http1.Request, a *http1.Answer) {
 		b.s.Events = len(b.events)
 		i.o.Accepted(b.t.channel.ID(), b.events)
 	}
-	i.served(&b.q, a, &b.s, b.err)
+	i.served(&b.q, a, &b.s, b.err, now)
+}
+
+// release ends a request, and the use of its events.
+func (b *begun) release() {
+	b.i.requests.Add(-1)
+	b.i.bodies.release(&b.body)
+	b.i.keep(b.reader)
+	*b = begun{i: b.i, done: b.done}
 }
 
 // Flush implements http1.Async.
 func (y *async) Flush() {
+	y.arrival = event.Value{}
 	if y.to != nil {
 		y.to.Flush()
 		y.to = nil

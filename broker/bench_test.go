@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/leat-dev/leat/api/event"
 	"github.com/leat-dev/leat/broker/http1"
@@ -16,6 +17,10 @@ import (
 type nowhere struct{ channel.Channel }
 
 func (nowhere) Append(context.Context, []*event.Event) error { return nil }
+
+func (nowhere) Begin([]*event.Event, time.Time, func(error)) error { return nil }
+
+func (nowhere) Flush() {}
 
 func (nowhere) ID() channel.ID { return channel.ID{} }
 
@@ -58,7 +63,7 @@ func BenchmarkIngress(b *testing.B) {
 // BenchmarkPlain is that of a plain request.
 func BenchmarkPlain(b *testing.B) {
 	i := NewIngress(IngressOptions{Resolver: everywhere{}})
-	r := http1.Request{Path: "/default/b", Headers: http1.Headers{
+	r := http1.Request{Path: "/default/b", Began: time.Now(), Headers: event.HeaderList{
 		{Name: "Ce-Specversion", Value: "1.0"}, {Name: "Ce-Id", Value: "1"}, {Name: "Ce-Type", Value: "order.created"},
 		{Name: "Ce-Source", Value: "/shop"}, {Name: "Content-Type", Value: "application/json"}, {Name: "Content-Length", Value: "0"},
 	}}
@@ -66,6 +71,26 @@ func BenchmarkPlain(b *testing.B) {
 	for b.Loop() {
 		var a http1.Answer
 		if !i.ServePlain(&r, &a) || a.Status != http.StatusAccepted {
+			b.Fatal(a.Status)
+		}
+	}
+}
+
+// BenchmarkBegun is that of one that a loop serves.
+func BenchmarkBegun(b *testing.B) {
+	y := NewIngress(IngressOptions{Resolver: everywhere{}}).async()()
+	r := http1.Request{Path: "/default/b", Began: time.Now(), Headers: event.HeaderList{
+		{Name: "Content-Type", Value: "application/json"}, {Name: "Ce-Specversion", Value: "1.0"}, {Name: "Ce-Id", Value: "000000000001"},
+		{Name: "Ce-Source", Value: "/bench"}, {Name: "Ce-Type", Value: "bench.event"}, {Name: "Ce-Subject", Value: "17"},
+		{Name: "Content-Length", Value: "0"},
+	}}
+	b.ReportAllocs()
+	for b.Loop() {
+		var a http1.Answer
+		if !y.Begin(&r) {
+			b.Fatal("not begun")
+		}
+		if y.Finish(&r, &a, r.Began); a.Status != http.StatusAccepted {
 			b.Fatal(a.Status)
 		}
 	}

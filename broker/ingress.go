@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +23,7 @@ import (
 type Resolver interface {
 	// Broker and Channel return the log of a Broker or Channel; false where
 	// there is none. Its Append must be done with the events when it returns:
-	// their data is in buffers that are used again.
+	// they, and the buffers with their data, are used again.
 	Broker(namespace, name string) (channel.Channel, bool)
 	Channel(namespace, name string) (channel.Channel, bool)
 }
@@ -102,6 +103,7 @@ type Ingress struct {
 	bodies    bodies
 	requests  atomic.Int64 // being handled
 	deadlines deadlines
+	readers   sync.Pool // of *event.Reader
 }
 
 // NewIngress makes an ingress.
@@ -127,6 +129,19 @@ func NewIngress(o IngressOptions) *Ingress {
 	i := &Ingress{o: o, deadlines: deadlines{after: o.AppendTimeout}}
 	i.bodies.init(o.MaxBodyMemory, o.MaxChannelMemory)
 	return i
+}
+
+// reader is one for a request, which is kept when that is answered.
+func (i *Ingress) reader() *event.Reader {
+	if r, _ := i.readers.Get().(*event.Reader); r != nil {
+		return r
+	}
+	return event.NewReader(i.o.Limits)
+}
+
+func (i *Ingress) keep(r *event.Reader) {
+	r.Forget()
+	i.readers.Put(r)
 }
 
 func setDefault[T comparable](v *T, d T) {
@@ -231,7 +246,9 @@ func (i *Ingress) options(q *request, a *http1.Answer) {
 func (i *Ingress) accept(q *request, t target, served *serving) error {
 	var b body
 	defer i.bodies.release(&b)
-	events, err := i.take(q, t, served, &b)
+	r := i.reader()
+	defer i.keep(r)
+	events, err := i.take(q, t, served, &b, r)
 	if err != nil || len(events) == 0 {
 		return err
 	}
@@ -250,8 +267,8 @@ func (i *Ingress) accept(q *request, t target, served *serving) error {
 }
 
 // take reads a request's events, which are good until its body is released, also
-// where there is an error.
-func (i *Ingress) take(q *request, t target, served *serving, b *body) ([]*event.Event, error) {
+// where there is an error, and until their reader is used again.
+func (i *Ingress) take(q *request, t target, served *serving, b *body, r *event.Reader) ([]*event.Event, error) {
 	if err := i.checkHeaders(q.headers); err != nil {
 		return nil, err
 	}
@@ -269,17 +286,16 @@ func (i *Ingress) take(q *request, t target, served *serving, b *body) ([]*event
 	if err != nil {
 		return nil, err
 	}
-	events, _, err := event.FromMessage(q.headers, b.bytes, i.o.Limits)
+	events, _, err := r.Read(q.headers, b.bytes)
 	if err != nil || len(events) == 0 {
 		return nil, err
 	}
-	return events, i.stamp(events, t, q.headers, served)
+	return events, i.stamp(events, t, q, served)
 }
 
 // checkHeaders refuses what no event can be read under.
-func (i *Ingress) checkHeaders(h headers) error {
-	lines := h.lines()
-	if lines > i.o.MaxHeaderLines {
+func (i *Ingress) checkHeaders(h event.HeaderList) error {
+	if lines := len(h); lines > i.o.MaxHeaderLines {
 		return refuse(http.StatusRequestHeaderFieldsTooLarge, "%d header lines are over the limit of %d", lines, i.o.MaxHeaderLines)
 	}
 	// The data would go on to subscribers still encoded, without a word of it.
@@ -292,7 +308,7 @@ func (i *Ingress) checkHeaders(h headers) error {
 // bodyLimit is how large a request's body may be. In binary mode it is the
 // data, so the limit of one event holds before it is read; but not where the
 // data is yet to be decoded.
-func (i *Ingress) bodyLimit(h headers) (int64, error) {
+func (i *Ingress) bodyLimit(h event.HeaderList) (int64, error) {
 	mode, bad := event.ModeOf(h.Get("Content-Type"))
 	if bad != nil {
 		return 0, bad

@@ -18,7 +18,9 @@ type request struct {
 	// then what is asked of others ends by itself, in time.
 	ctx          context.Context
 	method, path string
-	headers      headers
+	headers      event.HeaderList
+	// arrival is when its events have arrived; empty where they have yet to.
+	arrival event.Value
 	// whole is the body where inMemory says so, else it is to be read: length
 	// bytes, -1 where that is not known.
 	whole    []byte
@@ -27,65 +29,42 @@ type request struct {
 	length   int64
 }
 
-// headers are a request's, of whichever server.
-type headers interface {
-	event.Headers
-	// lines is how many there are.
-	lines() int
-}
-
-// standardHeaders are net/http's.
-type standardHeaders http.Header
-
-// Get implements event.Headers.
-func (h standardHeaders) Get(name string) string { return http.Header(h).Get(name) }
-
-// Each implements event.Headers.
-func (h standardHeaders) Each(f func(name, value string)) {
+// listed are net/http's headers.
+func listed(h http.Header) event.HeaderList {
+	list := make(event.HeaderList, 0, len(h))
 	for name, values := range h {
 		for _, v := range values {
-			f(name, v)
+			list = append(list, event.Header{Name: name, Value: v})
 		}
 	}
+	return list
 }
-
-func (h standardHeaders) lines() (n int) {
-	for _, values := range h {
-		n += len(values)
-	}
-	return n
-}
-
-// plainHeaders are those of package http1.
-type plainHeaders struct{ http1.Headers }
-
-func (h plainHeaders) lines() int { return len(h.Headers) }
 
 // requestTrace is the trace that a request says it belongs to.
-func requestTrace(h headers) (event.TraceContext, bool) {
+func requestTrace(h event.HeaderList) (event.TraceContext, bool) {
 	parent := h.Get("Traceparent")
 	if parent == "" {
 		return event.TraceContext{}, false
 	}
 	var states []string
-	h.Each(func(name, value string) {
-		if strings.EqualFold(name, "Tracestate") {
-			states = append(states, value)
+	for _, x := range h {
+		if strings.EqualFold(x.Name, "Tracestate") {
+			states = append(states, x.Value)
 		}
-	})
+	}
 	return event.ParseTrace(parent, strings.Join(states, ","))
 }
 
 // ServeHTTP implements http.Handler.
 func (i *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := serving{began: time.Now()}
-	q := request{ctx: r.Context(), method: r.Method, path: r.URL.Path, headers: standardHeaders(r.Header), body: r.Body, length: r.ContentLength}
+	q := request{ctx: r.Context(), method: r.Method, path: r.URL.Path, headers: listed(r.Header), body: r.Body, length: r.ContentLength}
 	var a http1.Answer
 	err := i.serve(&q, &a, &s)
 	if err != nil {
 		i.refuse(&a, err, &s.Served)
 	}
-	i.served(&q, &a, &s, err)
+	i.served(&q, &a, &s, err, time.Now())
 	for _, h := range a.Headers {
 		w.Header().Set(h.Name, h.Value)
 	}
@@ -99,8 +78,8 @@ func (i *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // has come is net/http's, which knows what to do with the rest, and so is what
 // names nothing here.
 func (i *Ingress) ServePlain(r *http1.Request, a *http1.Answer) bool {
-	s := serving{began: time.Now()}
-	q := request{method: http.MethodPost, path: r.Path, headers: plainHeaders{r.Headers}, body: &r.Body, length: r.Length}
+	s := serving{began: r.Began}
+	q := request{method: http.MethodPost, path: r.Path, headers: r.Headers, body: &r.Body, length: r.Length}
 	q.whole, q.inMemory = r.Body.Whole()
 	err := i.serve(&q, a, &s)
 	if err != nil {
@@ -109,13 +88,13 @@ func (i *Ingress) ServePlain(r *http1.Request, a *http1.Answer) bool {
 			return false
 		}
 	}
-	i.served(&q, a, &s, err)
+	i.served(&q, a, &s, err, time.Now())
 	return true
 }
 
 // served tells of a request that is about to be answered.
-func (i *Ingress) served(q *request, a *http1.Answer, s *serving, failure error) {
-	s.Status, s.Took = a.Status, time.Since(s.began)
+func (i *Ingress) served(q *request, a *http1.Answer, s *serving, failure error, now time.Time) {
+	s.Status, s.Took = a.Status, now.Sub(s.began)
 	i.o.Counted(s.Served)
 	if i.o.Spans != nil {
 		i.record(q, s, failure)

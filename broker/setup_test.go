@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -83,9 +84,9 @@ func (c *fakeChannel) Append(ctx context.Context, events []*event.Event) error {
 		return fail(ctx)
 	}
 	kept := make([]*event.Event, len(events))
-	for i, e := range events { // data is good until Append returns
+	for i, e := range events { // they are good until Append returns
 		kept[i] = e.Clone()
-		kept[i].Data = bytes.Clone(e.Data)
+		kept[i].Data, kept[i].PassThrough = bytes.Clone(e.Data), slices.Clone(e.PassThrough)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -21,19 +21,25 @@ const (
 // begins with it.
 const maxTTL = 255
 
+// fullTTL is what most events begin with.
+var fullTTL = event.IntegerValue(maxTTL)
+
 // stamp sets what the ingress sets: the TTL for brokers, the time of arrival,
 // and the trace. Events without one begin each its own.
-func (i *Ingress) stamp(events []*event.Event, t target, h headers, s *serving) error {
+func (i *Ingress) stamp(events []*event.Event, t target, q *request, s *serving) error {
 	if t.kind == "broker" {
 		if err := spendTTLs(events); err != nil {
 			return err
 		}
 	}
-	arrival := i.arrival()
+	arrival := q.arrival
+	if arrival.Str == "" {
+		arrival = i.arrival()
+	}
 	for _, e := range events {
 		e.SetExtension(arrivalExtension, arrival)
 	}
-	i.trace(events, h, s)
+	i.trace(events, q.headers, s)
 	return nil
 }
 
@@ -52,9 +58,7 @@ func (i *Ingress) Admit(to channel.ID, e *event.Event) error {
 	case "Channel":
 		e.SetExtension(arrivalExtension, i.arrival())
 	}
-	if _, ok := e.Trace(); !ok {
-		e.SetTrace(event.NewTrace())
-	}
+	e.EnsureTrace()
 	return nil
 }
 
@@ -83,11 +87,14 @@ func spendTTLs(events []*event.Event) error {
 
 // spendTTL counts the TTL down, then checks it.
 func spendTTL(e *event.Event) *event.FormatError {
+	v, ok := e.Attribute(ttlExtension)
+	if !ok {
+		e.SetExtension(ttlExtension, fullTTL)
+		return nil
+	}
 	ttl := maxTTL
-	if v, ok := e.Attribute(ttlExtension); ok {
-		if n, err := strconv.Atoi(v.Str); err == nil {
-			ttl = min(max(n, 1)-1, maxTTL)
-		}
+	if n, err := strconv.Atoi(v.Str); err == nil {
+		ttl = min(max(n, 1)-1, maxTTL)
 	}
 	if ttl == 0 {
 		return &event.FormatError{Index: -1, Attribute: ttlExtension, Reason: fmt.Sprintf(

@@ -21,14 +21,14 @@ type serving struct {
 // trace makes events part of the trace of their request, or of their own; an
 // event without one begins one. Where traces are recorded, what comes of the
 // events is part of the step in which they were received.
-func (i *Ingress) trace(events []*event.Event, h headers, s *serving) {
+func (i *Ingress) trace(events []*event.Event, h event.HeaderList, s *serving) {
 	request, traced := requestTrace(h)
 	if i.o.Spans == nil {
 		for _, e := range events {
 			if traced {
 				e.SetTrace(request)
-			} else if _, ok := e.Trace(); !ok {
-				e.SetTrace(event.NewTrace())
+			} else {
+				e.EnsureTrace()
 			}
 		}
 		return
@@ -109,7 +109,7 @@ func (i *Ingress) traceReply(reply, original *event.Event) (step event.Span) {
 	case ok:
 		reply.SetTrace(from)
 	default:
-		reply.SetTrace(event.NewTrace())
+		reply.EnsureTrace()
 	}
 	return step
 }

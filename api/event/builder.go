@@ -55,7 +55,6 @@ type builder struct {
 	specVersion string
 	base64      bool // 0.3's datacontentencoding
 	has         [coreCount]bool
-	failed      *FormatError // the first that a header has given
 }
 
 // set takes one attribute. That an extension is given once only is seen by
@@ -101,7 +100,9 @@ func twice(name string) *FormatError {
 
 // attributes completes the attributes, and converts those of 0.3.
 func (b *builder) attributes() *FormatError {
-	slices.SortFunc(b.e.Extensions, byName)
+	if len(b.e.Extensions) > 1 {
+		slices.SortFunc(b.e.Extensions, byName)
+	}
 	for i := 1; i < len(b.e.Extensions); i++ {
 		if name := b.e.Extensions[i].Name; name == b.e.Extensions[i-1].Name {
 			return twice(name)

@@ -6,7 +6,6 @@ package event
 import (
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // Kind is the CloudEvents type of an extension's value.
@@ -77,6 +76,10 @@ func (v Value) normal() Value {
 	case String:
 		return v
 	case Integer:
+		var buf [11]byte
+		if string(strconv.AppendInt(buf[:0], int64(v.Int), 10)) == v.Str {
+			return v
+		}
 		return IntegerValue(v.Int)
 	case Boolean:
 		return BooleanValue(v.Int != 0)
@@ -95,6 +98,10 @@ func (e *Event) Attribute(name string) (Value, bool) {
 		s := *coreOrder(e)[core]
 		return Value{Str: s}, s != ""
 	}
+	return e.extension(name)
+}
+
+func (e *Event) extension(name string) (Value, bool) {
 	i, ok := e.find(name)
 	if !ok {
 		return Value{}, false
@@ -102,8 +109,18 @@ func (e *Event) Attribute(name string) (Value, bool) {
 	return e.Extensions[i].Value, true
 }
 
+// find is where an extension is, or would be. Each event is asked several times.
 func (e *Event) find(name string) (int, bool) {
-	return slices.BinarySearchFunc(e.Extensions, name, func(x Extension, n string) int { return strings.Compare(x.Name, n) })
+	from, to := 0, len(e.Extensions)
+	for from < to {
+		middle := int(uint(from+to) / 2)
+		if e.Extensions[middle].Name < name {
+			from = middle + 1
+		} else {
+			to = middle
+		}
+	}
+	return from, from < len(e.Extensions) && e.Extensions[from].Name == name
 }
 
 // SetExtension sets an extension attribute.

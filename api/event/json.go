@@ -7,14 +7,14 @@ import (
 	"unicode/utf8"
 )
 
-// fromJSON reads an event in the JSON format. Data that is JSON is kept byte
+// structured reads an event in the JSON format. Data that is JSON is kept byte
 // for byte.
-func fromJSON(body []byte, l *Limits) (*Event, *FormatError) {
+func (r *Reader) structured(body []byte) (*Event, *FormatError) {
 	if err := checkUTF8(body); err != nil {
 		return nil, err
 	}
-	s := scanner{b: body, maxDepth: l.MaxDepth}
-	e, bad, err := s.event(l)
+	s := scanner{b: body, maxDepth: r.limits.MaxDepth}
+	e, bad, err := r.object(&s)
 	if err != nil {
 		return nil, err
 	}
@@ -24,32 +24,31 @@ func fromJSON(body []byte, l *Limits) (*Event, *FormatError) {
 	return e, bad
 }
 
-// fromBatch reads a JSON array of events: all, or none. A batch that is no
-// JSON is a *FormatError.
-func fromBatch(body []byte, l *Limits) ([]*Event, error) {
+// batch reads a JSON array of events: all, or none. A batch that is no JSON is a
+// *FormatError.
+func (r *Reader) batch(body []byte) error {
 	if err := checkUTF8(body); err != nil {
-		return nil, err
+		return err
 	}
-	s := scanner{b: body, maxDepth: l.MaxDepth}
+	s := scanner{b: body, maxDepth: r.limits.MaxDepth}
 	if s.peek() != '[' {
-		return nil, wrong("", "a batch must be a JSON array of events")
+		return wrong("", "a batch must be a JSON array of events")
 	}
 	s.i++
-	var events []*Event
 	var bad BatchError
 	for i := 0; i > 0 || s.peek() != ']'; i++ {
-		if i == l.MaxBatchEvents {
-			return nil, &FormatError{Index: -1, TooLarge: true, Reason: "the batch has more events than the limit of " + strconv.Itoa(l.MaxBatchEvents)}
+		if i == r.limits.MaxBatchEvents {
+			return &FormatError{Index: -1, TooLarge: true, Reason: "the batch has more events than the limit of " + strconv.Itoa(r.limits.MaxBatchEvents)}
 		}
-		e, wrong, err := s.event(l)
+		e, wrong, err := r.object(&s)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if wrong != nil {
 			wrong.Index = i
 			bad = append(bad, wrong)
 		} else {
-			events = append(events, e)
+			r.events = append(r.events, e)
 		}
 		if s.peek() != ',' {
 			break
@@ -57,15 +56,15 @@ func fromBatch(body []byte, l *Limits) ([]*Event, error) {
 		s.i++
 	}
 	if err := s.take(']', "a comma or ]"); err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.end(); err != nil {
-		return nil, err
+		return err
 	}
 	if len(bad) > 0 {
-		return nil, bad
+		return bad
 	}
-	return events, nil
+	return nil
 }
 
 func checkUTF8(body []byte) *FormatError {
@@ -89,9 +88,9 @@ func (s *scanner) end() *FormatError {
 	return nil
 }
 
-// event reads one event. It tells what is wrong with the event (bad; the
+// object reads one event. It tells what is wrong with the event (bad; the
 // scanner then stands behind it) from what is wrong with the JSON (err).
-func (s *scanner) event(l *Limits) (e *Event, bad, err *FormatError) {
+func (r *Reader) object(s *scanner) (e *Event, bad, err *FormatError) {
 	if s.peek() != '{' {
 		if _, err := s.value(); err != nil {
 			return nil, nil, err
@@ -99,14 +98,17 @@ func (s *scanner) event(l *Limits) (e *Event, bad, err *FormatError) {
 		return nil, wrong("", "an event must be a JSON object"), nil
 	}
 	s.i++
-	m := members{builder: builder{e: &Event{Extensions: make([]Extension, 0, 4)}}}
+	m := members{builder: builder{e: r.event()}}
+	if n := len(r.events); n > 0 {
+		m.before = r.events[n-1]
+	}
 	for first := true; first && s.peek() != '}' || !first; first = false {
 		name, value, err := s.member()
 		if err != nil {
 			return nil, nil, err
 		}
 		if bad == nil {
-			bad = m.take(name, value, l)
+			bad = m.take(name, value, &r.limits)
 		}
 		if s.peek() != ',' {
 			break
@@ -117,7 +119,7 @@ func (s *scanner) event(l *Limits) (e *Event, bad, err *FormatError) {
 		return nil, nil, err
 	}
 	if bad == nil {
-		e, bad = m.finish(l)
+		e, bad = m.finish(&r.limits)
 	}
 	return e, bad, nil
 }
@@ -147,6 +149,9 @@ func (s *scanner) member() (name, value []byte, err *FormatError) {
 type members struct {
 	builder
 	data, encoded []byte // as they stand there; nil: absent
+	// before is the event before it in the batch, which is likely to have strings
+	// in common with it; nil where there is none.
+	before *Event
 }
 
 func (m *members) take(name, value []byte, l *Limits) *FormatError {
@@ -164,14 +169,15 @@ func (m *members) take(name, value []byte, l *Limits) *FormatError {
 		m.encoded = value
 		return nil
 	}
+	core := coreOf(string(name))
 	var v Value
 	switch value[0] {
 	case '"':
-		s, err := unquoteJSON(string(name), value)
+		s, err := unquoteJSON(name, value)
 		if err != nil {
 			return err
 		}
-		v.Str = string(s)
+		v.Str = m.text(core, s)
 	case 't', 'f':
 		v = BooleanValue(value[0] == 't')
 	case 'n':
@@ -185,18 +191,34 @@ func (m *members) take(name, value []byte, l *Limits) *FormatError {
 		}
 		v = IntegerValue(int32(n))
 	}
-	return m.set(string(name), v, l)
+	if core != noCore {
+		return m.setCore(core, v)
+	}
+	return m.set(extensionName(name), v, l)
+}
+
+// text is an attribute's value as a string.
+func (m *members) text(core int, s []byte) string {
+	if core == coreSpecVersion && string(s) == "1.0" {
+		return "1.0"
+	}
+	if m.before != nil && core != noCore && core != coreSpecVersion {
+		if before := *coreOrder(m.before)[core]; before == string(s) {
+			return before
+		}
+	}
+	return string(s)
 }
 
 // unquoteJSON is the string that a JSON string, quotes included, stands for.
-func unquoteJSON(name string, value []byte) ([]byte, *FormatError) {
+func unquoteJSON(name, value []byte) ([]byte, *FormatError) {
 	s := value[1 : len(value)-1]
 	if len(s) == plain(s) {
 		return s, nil
 	}
 	s, ok := unescape(s)
 	if !ok {
-		return nil, wrong(clip(name), "holds half of a surrogate pair, which is no character")
+		return nil, wrong(clip(string(name)), "holds half of a surrogate pair, which is no character")
 	}
 	return s, nil
 }
@@ -231,7 +253,7 @@ func (m *members) decode(name string, value []byte) ([]byte, *FormatError) {
 	if value[0] != '"' {
 		return nil, wrong(name, "must be a string of base64")
 	}
-	s, err := unquoteJSON(name, value)
+	s, err := unquoteJSON([]byte(name), value)
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +274,7 @@ func (m *members) plainData() *FormatError {
 	case m.data[0] != '"':
 		return wrong("data", "must be a string, as %q is no JSON; send other bytes as data_base64", clip(contentType))
 	default:
-		s, err := unquoteJSON("data", m.data)
+		s, err := unquoteJSON([]byte("data"), m.data)
 		if err != nil {
 			return err
 		}

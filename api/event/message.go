@@ -31,40 +31,33 @@ const (
 	BatchType      = "application/cloudevents-batch+json"
 )
 
+// HeaderList are headers as they came.
+type HeaderList []Header
+
+// Get implements Headers.
+func (l HeaderList) Get(name string) string {
+	for i := range l {
+		if len(l[i].Name) == len(name) && strings.EqualFold(l[i].Name, name) {
+			return l[i].Value
+		}
+	}
+	return ""
+}
+
+// Each implements Headers.
+func (l HeaderList) Each(f func(name, value string)) {
+	for i := range l {
+		f(l[i].Name, l[i].Value)
+	}
+}
+
 // FromMessage reads the events of a message. The error is a *FormatError, or a
 // BatchError that says which events of a batch are bad: then there are no
 // events at all. Data aliases body wherever it stands there as it is.
 func FromMessage(h Headers, body []byte, l Limits) ([]*Event, Mode, error) {
-	l = l.WithDefaults()
-	mode, bad := ModeOf(h.Get("Content-Type"))
-	if bad != nil {
-		return nil, mode, bad
-	}
-	pass, bad := passThrough(h, &l)
-	if bad != nil {
-		return nil, mode, bad
-	}
-	if mode == Batch {
-		events, err := fromBatch(body, &l)
-		if err != nil {
-			return nil, mode, err
-		}
-		for _, e := range events {
-			e.PassThrough = pass
-		}
-		return events, mode, nil
-	}
-	var e *Event
-	if mode == Binary {
-		e, bad = fromBinary(h, body, &l)
-	} else {
-		e, bad = fromJSON(body, &l)
-	}
-	if bad != nil {
-		return nil, mode, bad
-	}
-	e.PassThrough = pass
-	return []*Event{e}, mode, nil
+	var list HeaderList
+	h.Each(func(name, value string) { list = append(list, Header{name, value}) })
+	return NewReader(l).Read(list, body)
 }
 
 // ModeOf is the mode of a message with this content type. What says that it is
@@ -109,46 +102,42 @@ func hasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
-func passThrough(h Headers, l *Limits) ([]Header, *FormatError) {
-	var p struct { // one, as all of it is on the heap
-		out  []Header
-		size int
-		bad  *FormatError
-	}
-	h.Each(func(name, value string) {
-		if p.bad != nil || !IsPassThrough(name) {
-			return
+// passThrough adds the headers that go on to subscribers.
+func passThrough(to []Header, h HeaderList, l *Limits) ([]Header, *FormatError) {
+	size := 0
+	for i := range h {
+		name, value := h[i].Name, h[i].Value
+		if !IsPassThrough(name) {
+			continue
 		}
 		if i := strings.IndexFunc(value, notInHeader); i >= 0 {
-			p.bad = wrong(clip(name), "byte %d of the header's value is a control character or not UTF-8", i)
-			return
+			return nil, wrong(clip(name), "byte %d of the header's value is a control character or not UTF-8", i)
 		}
-		if p.size += len(name) + len(value); p.size > l.MaxPassThrough {
-			p.bad = wrong(clip(name), "the headers that are passed through (x-request-id, knative-*, x-b3-*) have more bytes than the limit of %d", l.MaxPassThrough)
-			return
+		if size += len(name) + len(value); size > l.MaxPassThrough {
+			return nil, wrong(clip(name), "the headers that are passed through (x-request-id, knative-*, x-b3-*) have more bytes than the limit of %d", l.MaxPassThrough)
 		}
-		p.out = append(p.out, Header{name, value})
-	})
-	slices.SortStableFunc(p.out, func(a, b Header) int { return strings.Compare(a.Name, b.Name) })
-	return p.out, p.bad
+		to = append(to, h[i])
+	}
+	slices.SortStableFunc(to, func(a, b Header) int { return strings.Compare(a.Name, b.Name) })
+	return to, nil
 }
 
 func notInHeader(r rune) bool { return r < 0x20 && r != '\t' || r == 0x7f || r == utf8.RuneError }
 
-func fromBinary(h Headers, body []byte, l *Limits) (*Event, *FormatError) {
-	b := builder{e: &Event{Extensions: make([]Extension, 0, 8)}}
-	h.Each(func(name, value string) {
-		if b.failed == nil && len(name) >= 3 && strings.EqualFold(name[:3], "ce-") {
-			b.failed = b.header(name[3:], value, l)
+// binary reads an event in binary mode.
+func (r *Reader) binary(h HeaderList, contentType string, body []byte) (*Event, *FormatError) {
+	b := builder{e: r.event()}
+	for i := range h {
+		if name := h[i].Name; len(name) >= 3 && name[0]|0x20 == 'c' && name[1]|0x20 == 'e' && name[2] == '-' {
+			if err := b.header(name[3:], h[i].Value, &r.limits); err != nil {
+				return nil, err
+			}
 		}
-	})
-	if b.failed != nil {
-		return nil, b.failed
 	}
 	if err := b.attributes(); err != nil {
 		return nil, err
 	}
-	b.e.DataContentType = h.Get("Content-Type")
+	b.e.DataContentType = contentType
 	if len(body) > 0 {
 		b.e.Data = body
 	}
@@ -158,7 +147,7 @@ func fromBinary(h Headers, body []byte, l *Limits) (*Event, *FormatError) {
 			return nil, err
 		}
 	}
-	return b.e, b.e.validate(l)
+	return b.e, b.e.validate(&r.limits)
 }
 
 // header takes the attribute of a ce- header; its name's case does not matter.
@@ -178,7 +167,7 @@ func (b *builder) header(name, value string, l *Limits) *FormatError {
 	if core != noCore {
 		return b.setCore(core, Value{Str: value})
 	}
-	return b.set(string(lower), Value{Str: value}, l)
+	return b.set(extensionName(lower), Value{Str: value}, l)
 }
 
 // decodeHeader undoes quoting and percent-encoding, as the HTTP binding says.

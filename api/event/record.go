@@ -58,6 +58,14 @@ func knownNumber(name string) (byte, bool) {
 	return 0, false
 }
 
+// extensionName is a name as a string; one that is known costs no memory.
+func extensionName(name []byte) string {
+	if n, ok := knownNumber(string(name)); ok {
+		return knownName(n)
+	}
+	return string(name)
+}
+
 // coreOrder is the core attributes but for specversion, by their place.
 func coreOrder(e *Event) [coreSpecVersion]*string {
 	return [7]*string{&e.ID, &e.Source, &e.Type, &e.Subject, &e.Time, &e.DataContentType, &e.DataSchema}

@@ -40,7 +40,7 @@ func FuzzScanner(f *testing.F) {
 		if got[0] != '"' || json.Unmarshal(b, &want) != nil {
 			return
 		}
-		text, bad := unquoteJSON("x", got)
+		text, bad := unquoteJSON([]byte("x"), got)
 		if bad == nil && string(text) != want {
 			t.Fatalf("%q: got %q, want %q", b, text, want)
 		}

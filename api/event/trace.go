@@ -156,14 +156,15 @@ const (
 // says where an event began, so it is set where there is none, and otherwise
 // left alone: then the trace goes with the event as that of its last hop.
 func (e *Event) SetTrace(t TraceContext) {
-	e.PassThrough = slices.DeleteFunc(slices.Clone(e.PassThrough), func(h Header) bool {
-		return h.Name == traceparentHeader || h.Name == tracestateHeader
-	})
+	if slices.ContainsFunc(e.PassThrough, isHop) {
+		e.PassThrough = slices.DeleteFunc(slices.Clone(e.PassThrough), isHop)
+	}
 	if began, ok := e.origin(); ok {
 		if began == t {
 			return
 		}
-		e.PassThrough = append(e.PassThrough, Header{traceparentHeader, t.String()})
+		// Others may have these headers too, and go on with them otherwise.
+		e.PassThrough = append(slices.Clip(e.PassThrough), Header{traceparentHeader, t.String()})
 		if t.State != "" {
 			e.PassThrough = append(e.PassThrough, Header{tracestateHeader, t.State})
 		}
@@ -175,4 +176,13 @@ func (e *Event) SetTrace(t TraceContext) {
 		return
 	}
 	e.SetExtension(Tracestate, Value{Str: t.State})
+}
+
+func isHop(h Header) bool { return h.Name == traceparentHeader || h.Name == tracestateHeader }
+
+// EnsureTrace has the event begin a trace, where it is part of none.
+func (e *Event) EnsureTrace() {
+	if _, ok := e.Trace(); !ok {
+		e.SetTrace(NewTrace())
+	}
 }

@@ -235,7 +235,7 @@ func (c *conn) sent() {
 func (c *conn) request(now time.Time) *Request {
 	r := &c.req
 	*r = Request{
-		Path: c.head.path, Host: c.head.host, Headers: c.head.headers, Length: c.head.length,
+		Path: c.head.path, Host: c.head.host, Began: now, Headers: c.head.headers, Length: c.head.length,
 		Body: Body{c: c, left: c.head.length, at: c.at[0] + c.head.size, by: now.Add(c.s.o.ReadTimeout)},
 		Slot: r.Slot, c: c,
 	}

@@ -27,33 +27,13 @@ const (
 	maxLength = 15
 )
 
-// Headers are a request's headers, but for Host, as they came.
-type Headers []event.Header
-
-// Get implements event.Headers.
-func (h Headers) Get(name string) string {
-	for i := range h {
-		if len(h[i].Name) == len(name) && strings.EqualFold(h[i].Name, name) {
-			return h[i].Value
-		}
-	}
-	return ""
-}
-
-// Each implements event.Headers.
-func (h Headers) Each(f func(name, value string)) {
-	for i := range h {
-		f(h[i].Name, h[i].Value)
-	}
-}
-
 // head is what a plain head says.
 type head struct {
 	size    int // of the head, its last empty line included
 	path    string
 	host    string
-	headers Headers
-	length  int64 // of the body
+	headers event.HeaderList // but for Host
+	length  int64            // of the body
 }
 
 // parse looks at the bytes that a connection has sent and fills in h, whose

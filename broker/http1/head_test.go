@@ -97,7 +97,7 @@ func TestHeadIsReadAsItStands(t *testing.T) {
 	for i := range b {
 		b[i] = '?' // nothing of it is kept
 	}
-	want := Headers{{Name: "Ce-Id", Value: "1"}, {Name: "ce-ID", Value: "2"}, {Name: "Content-Length", Value: "007"}, {Name: "X-Request-Id", Value: "a  b"}}
+	want := event.HeaderList{{Name: "Ce-Id", Value: "1"}, {Name: "ce-ID", Value: "2"}, {Name: "Content-Length", Value: "007"}, {Name: "X-Request-Id", Value: "a  b"}}
 	if h.path != "/default/b" || h.host != "x:80" || h.length != 7 || h.size != len(b)-len("rest") || !slices.Equal(h.headers, want) {
 		t.Errorf("%+v", h)
 	}

@@ -156,10 +156,10 @@ func (c *conn) finished() {
 	if c.dropped.Load() {
 		return // its beginning has panicked
 	}
-	c.loop.async.Finish(&c.req, &c.reply)
+	now := time.Now()
+	c.loop.async.Finish(&c.req, &c.reply, now)
 	c.req.Body.skip() // all of it is in memory
 	last := c.s.draining.Load()
-	now := time.Now()
 	c.out = c.reply.append(c.out[:0], c.s.clock.date(now), last)
 	c.served = true
 	err := c.raw.Control(c.write)

@@ -9,14 +9,18 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/leat-dev/leat/api/event"
 )
 
 // Request is a plain request.
 type Request struct {
 	Path, Host string
-	// Headers and Body are good until the request is answered, but the strings
+	// Began is when the server has come to it.
+	Began time.Time
+	// Headers, which are without Host, and Body are good until the request is answered, but the strings
 	// may be kept.
-	Headers Headers
+	Headers event.HeaderList
 	Length  int64
 	Body    Body
 	// Slot is an Async's, for what it keeps until it has finished the request. It
@@ -41,8 +45,8 @@ type Async interface {
 	// it does, r.Done has to be called, once, by whatever goroutine knows first that
 	// it can be answered, and be it before Begin returns.
 	Begin(r *Request) bool
-	// Finish answers a request, on the goroutine that has called r.Done.
-	Finish(r *Request, a *Answer)
+	// Finish answers a request, on the goroutine that has called r.Done, now.
+	Finish(r *Request, a *Answer, now time.Time)
 	// Flush is called when all has been begun that there was.
 	Flush()
 }

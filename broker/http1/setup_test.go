@@ -125,7 +125,7 @@ func (y *ofLoop) Begin(r *Request) bool {
 	return true
 }
 
-func (y *ofLoop) Finish(r *Request, a *Answer) {
+func (y *ofLoop) Finish(r *Request, a *Answer, _ time.Time) {
 	if r.Path == "/panic late" {
 		panic("as asked, later")
 	}

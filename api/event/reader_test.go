@@ -1,0 +1,95 @@
+package event
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var plainMessage = HeaderList{
+	{"Content-Type", "application/json"}, {"Ce-Specversion", "1.0"}, {"Ce-Id", "1"}, {"Ce-Source", "/s"}, {"Ce-Type", "t"},
+	{"Ce-Partitionkey", "k"}, {"Knative-X", "y"}, {"Content-Length", "2"},
+}
+
+// TestReaderKnowsNothingOfTheMessageBefore: whatever it was, and whatever was done
+// with its events.
+func TestReaderKnowsNothingOfTheMessageBefore(t *testing.T) {
+	structured, batch := HeaderList{{"Content-Type", StructuredType}}, HeaderList{{"Content-Type", BatchType}, {"Knative-Z", "z"}}
+	object := func(id int) string {
+		return fmt.Sprintf(`{"specversion":"1.0","id":"%d","source":"/s%d","type":"t","datacontenttype":"a/b","subject":"s","x%d":"y","data":"d"}`, id, id/2, id)
+	}
+	many := make([]string, 3*mostKept)
+	for i := range many {
+		many[i] = object(i)
+	}
+	bad := slices.Clone(many)
+	bad[7] = "{}"
+	messages := []struct {
+		h    HeaderList
+		body string
+	}{
+		{plainMessage, "{}"}, {HeaderList{{"Ce-Specversion", "1.0"}, {"Ce-Id", "2"}, {"Ce-Source", "/"}, {"Ce-Type", "u"}}, ""},
+		{structured, object(3)}, {structured, `{"specversion":"1.0","id":"4","source":"/","type":"t"}`}, {structured, "{}"}, {plainMessage[1:3], ""},
+		{batch, "[]"}, {batch, "[" + strings.Join(many, ",") + "]"}, {batch, "[" + strings.Join(bad, ",") + "]"}, {batch, "[" + object(1) + "," + object(2) + "]"},
+	}
+	r := NewReader(Limits{})
+	for i := range 20 * len(messages) {
+		m := messages[i*7%len(messages)]
+		got, mode, err := r.Read(m.h, []byte(m.body))
+		want, wantMode, wantErr := FromMessage(m.h, []byte(m.body), Limits{})
+		if mode != wantMode || fmt.Sprint(err) != fmt.Sprint(wantErr) || len(got) != len(want) {
+			t.Fatalf("%v %.80s: got %d events, %v; want %d, %v", m.h, m.body, len(got), err, len(want), wantErr)
+		}
+		for n, e := range got {
+			if diff := cmp.Diff(want[n], e); diff != "" {
+				t.Fatalf("%v %.80s, event %d: %s", m.h, m.body, n, diff)
+			}
+			e.SetTrace(NewTrace())
+			e.SetTrace(NewTrace()) // also as a header that is passed through
+			e.SetExtension("knativebrokerttl", IntegerValue(7))
+		}
+		if len(r.known) > 3*mostKept {
+			t.Fatalf("%d events are kept", len(r.known))
+		}
+	}
+	if r.Forget(); len(r.known) > mostKept {
+		t.Errorf("%d events are kept", len(r.known))
+	}
+}
+
+// TestReaderTakesNoMemory for a plain message, nor for what is stamped with it.
+func TestReaderTakesNoMemory(t *testing.T) {
+	r, body, ttl := NewReader(Limits{}), []byte("{}"), IntegerValue(254)
+	if n := testing.AllocsPerRun(100, func() {
+		events, _, err := r.Read(plainMessage, body)
+		if err != nil || len(events) != 1 {
+			t.Fatal(err)
+		}
+		events[0].SetExtension("knativebrokerttl", ttl)
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestEventsOfABatchHaveHopsOfTheirOwn, though they share what is passed through.
+func TestEventsOfABatchHaveHopsOfTheirOwn(t *testing.T) {
+	const origin = `"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"`
+	object := `{"specversion":"1.0","id":"1","source":"/s","type":"t",` + origin + `}`
+	h := HeaderList{{"Content-Type", BatchType}, {"Knative-X", "x"}, {"X-Request-Id", "1"}, {"Knative-Y", "y"}}
+	events, _, err := NewReader(Limits{}).Read(h, []byte("["+object+","+object+"]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hops := []TraceContext{NewTrace(), NewTrace()}
+	for i, e := range events {
+		e.SetTrace(hops[i])
+	}
+	for i, e := range events {
+		if got, _ := e.Trace(); got != hops[i] || len(e.PassThrough) != 4 {
+			t.Errorf("event %d is at %v of %v: %v", i, got, hops, e.PassThrough)
+		}
+	}
+}
