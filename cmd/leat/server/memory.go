@@ -21,11 +21,13 @@ const (
 // the start or a load has left behind, of which the runtime would keep most for
 // the next one, and what caches hold of the latest writes, which everybody has
 // seen by then. While there is load it sees to it that the runtime does not
-// collect garbage all the time, only because there is little beside it.
+// collect garbage all the time, only because there is little beside it, and that
+// what was used once of the program itself, as to make a resource, does not stay.
 type keeper struct {
 	every time.Duration
 	usage func() usage
 	give  func() error
+	drop  func() error // gives back what is not being used of the program itself
 	// forget empties the caches, and gives the bytes that nobody uses any more.
 	forget []func() int64
 	// pace has garbage collected when it is so many percent of what is not; nil
@@ -48,7 +50,7 @@ type usage struct {
 }
 
 func newKeeper(ctx context.Context, every time.Duration, garbage int64, logger *slog.Logger, forget ...func() int64) *keeper {
-	k := &keeper{every: every, usage: heapUsage, give: giveBack, forget: forget, garbage: garbage, logger: logger}
+	k := &keeper{every: every, usage: heapUsage, give: giveBack, drop: dropProgram, forget: forget, garbage: garbage, logger: logger}
 	if os.Getenv("GOGC") == "" { // it says how
 		k.pace = func(percent int) { debug.SetGCPercent(percent) }
 		k.collected = collections(ctx)
@@ -93,6 +95,7 @@ func (k *keeper) run(ctx context.Context) error {
 		now := k.usage()
 		if now.allocated-last.allocated >= littleAllocation {
 			forgotten = 0 // it is collected with all that the load leaves
+			k.check(k.drop())
 		} else if forgotten += k.forgetAll(); now.spare+forgotten >= worthGivingBack {
 			k.giveBack()
 			forgotten = 0
@@ -108,16 +111,19 @@ func (k *keeper) forgetAll() (bytes int64) {
 	return bytes
 }
 
-// usualPercent is how much garbage the runtime lets gather of itself.
-const usualPercent = 100
+// leastPercent is how much garbage may gather beside a large heap: half of what
+// the runtime lets gather of itself. What was allocated during a collection counts
+// as what is not garbage until the next one, so under load a heap looks larger than
+// it is.
+const leastPercent = 50
 
-// setPace lets garbage gather up to what is set, and of a large heap as much as
-// usual. To change that stops the program for a moment, so little is let pass.
+// setPace lets garbage gather up to what is set, beside a large heap more. To
+// change that stops the program for a moment, so little is let pass.
 func (k *keeper) setPace(live int64) {
 	if k.pace == nil || live <= 0 {
 		return
 	}
-	percent := max(usualPercent, int(min(k.garbage/max(live/100, 1), 1000)))
+	percent := max(leastPercent, int(min(k.garbage/max(live/100, 1), 1000)))
 	if 10*max(percent-k.percent, k.percent-percent) > k.percent {
 		k.percent = percent
 		k.pace(percent)
@@ -125,7 +131,11 @@ func (k *keeper) setPace(live int64) {
 }
 
 func (k *keeper) giveBack() {
-	if err := k.give(); err != nil {
+	k.check(k.give())
+}
+
+func (k *keeper) check(err error) {
+	if err != nil {
 		k.logger.Debug("some memory cannot be given back", "error", err)
 	}
 }

@@ -39,17 +39,21 @@ type mapping struct{ from, to uintptr }
 
 // unchanged finds, in the kernel's list of mappings (smaps), those of a file that
 // cannot be written to and that have no page of their own, which is not the
-// file's any more and would be lost.
+// file's any more and would be lost. All of the file stand together: what comes
+// after them is not read, as the kernel counts the pages of what it lists.
 func unchanged(smaps io.Reader, file string) (found []mapping, err error) {
 	var at mapping
-	ours, clean := false, false
+	of, ours, clean := false, false, false
 	s := bufio.NewScanner(smaps)
 	for s.Scan() {
 		fields := strings.Fields(s.Text())
 		switch {
 		case len(fields) >= 5 && !strings.HasSuffix(fields[0], ":"):
-			ours = len(fields) == 6 && fields[5] == file && !strings.Contains(fields[1], "w")
-			if !ours {
+			last := of
+			if of = strings.Join(fields[5:], " ") == file; last && !of {
+				return found, nil
+			}
+			if ours = of && !strings.Contains(fields[1], "w"); !ours {
 				continue
 			}
 			from, to, _ := strings.Cut(fields[0], "-")

@@ -49,3 +49,11 @@ func TestTheProgramGoesOnWhenItWasDropped(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkDropProgram(b *testing.B) {
+	for b.Loop() {
+		if err := dropProgram(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

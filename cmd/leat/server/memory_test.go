@@ -15,11 +15,12 @@ func TestMemoryGoesBackWhenTheLoadIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var at usage
 		var cached int64
-		given := 0
+		given, dropped := 0, 0
 		k := &keeper{
 			every: time.Second, logger: slog.New(slog.DiscardHandler),
 			usage: func() usage { return at },
 			give:  func() error { given++; at.spare = 0; return nil },
+			drop:  func() error { dropped++; return nil },
 			forget: []func() int64{func() int64 {
 				was := cached
 				cached = 0
@@ -45,6 +46,9 @@ func TestMemoryGoesBackWhenTheLoadIsOver(t *testing.T) {
 		}
 		time.Sleep(time.Second / 2) // the looks are between the steps
 		step("under load", 1<<30, 100<<20, 1)
+		if dropped != 1 {
+			t.Errorf("under load the program was dropped %d times, want once", dropped)
+		}
 		step("when the load is over", 1<<20, 0, 2)
 		step("idle", 1<<20, 1<<20, 2)
 		step("idle, until there is enough of it", 1<<20, worthGivingBack, 3)
@@ -60,6 +64,9 @@ func TestMemoryGoesBackWhenTheLoadIsOver(t *testing.T) {
 		}
 		cached = worthGivingBack / 4
 		step("idle, until that is enough", 1<<20, 0, 5)
+		if dropped != 2 { // memory that is given back is the program's too
+			t.Errorf("the program was dropped %d times under load, want twice", dropped)
+		}
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Error(err)
@@ -70,10 +77,10 @@ func TestMemoryGoesBackWhenTheLoadIsOver(t *testing.T) {
 func TestGarbageGathersBesideASmallHeap(t *testing.T) {
 	var paced []int
 	k := &keeper{garbage: 128 << 20, pace: func(percent int) { paced = append(paced, percent) }}
-	for _, live := range []int64{0, 32 << 20, 33 << 20, 64 << 20, 128 << 20, 1 << 30, 1 << 20} {
+	for _, live := range []int64{0, 32 << 20, 33 << 20, 64 << 20, 256 << 20, 1 << 30, 1 << 20} {
 		k.setPace(live)
 	}
-	if want := []int{400, 200, 100, 1000}; !slices.Equal(paced, want) {
+	if want := []int{400, 200, 50, 1000}; !slices.Equal(paced, want) {
 		t.Errorf("garbage is collected at %d percent, want %d", paced, want)
 	}
 	k.pace, k.percent = nil, 0 // GOGC says how
