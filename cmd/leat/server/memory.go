@@ -64,12 +64,13 @@ func collections(ctx context.Context) <-chan struct{} {
 	type mark struct{ _ *byte } // garbage from the beginning
 	var await func(struct{})
 	await = func(struct{}) {
+		// Whoever is told may collect at once: the next one is awaited by then.
+		if ctx.Err() == nil {
+			runtime.AddCleanup(new(mark), await, struct{}{})
+		}
 		select {
 		case told <- struct{}{}:
 		default:
-		}
-		if ctx.Err() == nil {
-			runtime.AddCleanup(new(mark), await, struct{}{})
 		}
 	}
 	await(struct{}{})
