@@ -3,6 +3,8 @@ package apiserver
 import (
 	"bytes"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"k8s.io/apiserver/pkg/storage/value"
 	"k8s.io/apiserver/pkg/storage/value/encrypt/aes"
@@ -72,4 +74,62 @@ func BenchmarkCipher(b *testing.B) {
 			}
 		})
 	}
+}
+
+// TestLatestValuesAreNotDecrypted: and whatever is not what was encrypted is.
+func TestLatestValuesAreNotDecrypted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours := newSeeded(bytes.Repeat([]byte{7}, atRestKeySize))
+		at, elsewhere := value.DefaultContext("/registry/a"), value.DefaultContext("/registry/b")
+		plain := []byte(`{"kind":"Secret"}`)
+		stored, err := ours.TransformToStorage(t.Context(), plain, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, stale, err := ours.TransformFromStorage(t.Context(), stored, at)
+		if err != nil || stale || !bytes.Equal(got, plain) || &got[0] != &plain[0] || cap(got) != len(got) {
+			t.Errorf("%q, %v, %v: decrypted, or another's to append to", got, stale, err)
+		}
+		for i := range stored {
+			damaged := bytes.Clone(stored)
+			damaged[i] ^= 1
+			if _, _, err := ours.TransformFromStorage(t.Context(), damaged, at); err == nil {
+				t.Errorf("damage at %d is not seen", i)
+			}
+		}
+		if _, _, err := ours.TransformFromStorage(t.Context(), stored, elsewhere); err == nil {
+			t.Error("it can be read under another key")
+		}
+
+		large := make([]byte, mostLatestBytes/8)
+		for range 3 * mostLatest {
+			if _, err := ours.TransformToStorage(t.Context(), large[:100], at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := len(ours.latest.values); n != mostLatest || len(ours.latest.order) != n {
+			t.Errorf("%d values are kept", n)
+		}
+		for range 10 {
+			if _, err := ours.TransformToStorage(t.Context(), large, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := ours.latest.bytes; n > mostLatestBytes || n < mostLatestBytes/2 {
+			t.Errorf("%d bytes are kept", n)
+		}
+		time.Sleep(latestFor - 1)
+		synctest.Wait()
+		if len(ours.latest.values) == 0 {
+			t.Error("they are forgotten too soon")
+		}
+		time.Sleep(2)
+		synctest.Wait()
+		if l := &ours.latest; len(l.values)+len(l.order)+l.bytes != 0 || l.forget != nil {
+			t.Error("they are not forgotten")
+		}
+		if got, _, err := ours.TransformFromStorage(t.Context(), stored, at); err != nil || !bytes.Equal(got, plain) {
+			t.Errorf("forgotten, it is %q, %v", got, err)
+		}
+	})
 }

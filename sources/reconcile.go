@@ -133,5 +133,6 @@ func (c *Controller) writeStatus(ctx context.Context, k key, u *unstructured.Uns
 	now := u.DeepCopy()
 	now.Object["status"] = raw
 	kind := c.kinds[k.kind]
-	return status.Write(ctx, c.o.Client, kind.GroupVersionKind, kind.Resource, now, &was, &is)
+	_, err = status.Write(ctx, c.o.Client, kind.GroupVersionKind, kind.Resource, now, &was, &is)
+	return err
 }

@@ -135,7 +135,8 @@ func (s stopped) Stop() {
 }
 
 // UpdateStatus implements dynamic.ResourceInterface. The object returned has the
-// new version, and is otherwise as it was given.
+// new version, and is otherwise as it was given: its status is seen by others, and
+// must not be changed any more.
 func (s *scoped) UpdateStatus(ctx context.Context, u *unstructured.Unstructured, o metav1.UpdateOptions) (*unstructured.Unstructured, error) {
 	st, statusSchema := s.c.o.Stores.Get(s.r), s.statusSchema()
 	version, err := strconv.ParseUint(u.GetResourceVersion(), 10, 64)

@@ -12,10 +12,10 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	jsonutil "k8s.io/apimachinery/pkg/util/json"
 
 	"github.com/leat-dev/leat/api/members"
 	"github.com/leat-dev/leat/apiserver/fields"
+	"github.com/leat-dev/leat/apiserver/storage"
 )
 
 // errOrdinary: the status has to be written in the ordinary way, by a request.
@@ -29,9 +29,8 @@ type statusWrite struct {
 	manager    string
 	now        time.Time
 
-	// What into has put into the object: the status, and who manages what, of
+	// What into has put into the object beside the status: who manages what, of
 	// before by where it stood there, and this writer's own, which stands nowhere.
-	written []byte
 	entries []ownership
 	mine    map[string]any
 }
@@ -75,7 +74,6 @@ func (w *statusWrite) into(stored []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.written = status
 	// The status comes after the metadata: its place there is as it was.
 	with := object.AppendWith(make([]byte, 0, len(stored)+len(status)+len(managed)+64), stored, "status", status)
 	out := make([]byte, 0, len(with)+len(managed)+32)
@@ -83,11 +81,11 @@ func (w *statusWrite) into(stored []byte) ([]byte, error) {
 	return append(append(out, with[text.To:]...), '\n'), nil
 }
 
-// object is what into gave, made of the object before: all else is that one's.
+// object is what into gave, made of the object before: all else is that one's. The
+// status is not copied: it was encoded before, and nobody changes it any more.
 func (w *statusWrite) object(before *unstructured.Unstructured) *unstructured.Unstructured {
-	var status any
 	was, ok := before.Object["metadata"].(map[string]any)
-	if !ok || jsonutil.Unmarshal(w.written, &status) != nil {
+	if !ok || !storage.IsPlain(w.status) {
 		return nil
 	}
 	known, _ := was["managedFields"].([]any)
@@ -103,7 +101,7 @@ func (w *statusWrite) object(before *unstructured.Unstructured) *unstructured.Un
 		}
 	}
 	object, metadata := maps.Clone(before.Object), maps.Clone(was)
-	metadata["managedFields"], object["metadata"], object["status"] = managed, metadata, status
+	metadata["managedFields"], object["metadata"], object["status"] = managed, metadata, w.status
 	return &unstructured.Unstructured{Object: object}
 }
 

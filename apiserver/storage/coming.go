@@ -135,7 +135,7 @@ func (s *Store) given(u *unstructured.Unstructured, data []byte) func(rev uint64
 	var once sync.Once
 	return func(rev uint64) (obj runtime.Object) {
 		once.Do(func() {
-			if sameVersion(u, data) && isPlain(u.Object) && s.versioner.UpdateObject(u, rev) == nil {
+			if sameVersion(u, data) && IsPlain(u.Object) && s.versioner.UpdateObject(u, rev) == nil {
 				obj = u
 			}
 		})
@@ -143,19 +143,20 @@ func (s *Store) given(u *unstructured.Unstructured, data []byte) func(rev uint64
 	}
 }
 
-// isPlain says whether a JSON value is as it would be decoded.
-func isPlain(v any) bool {
+// IsPlain says whether a JSON value is as it would be decoded of what it is encoded
+// to: it may stand for that.
+func IsPlain(v any) bool {
 	switch v := v.(type) {
 	case map[string]any:
 		for k, item := range v {
-			if !utf8.ValidString(k) || !isPlain(item) {
+			if !utf8.ValidString(k) || !IsPlain(item) {
 				return false
 			}
 		}
 		return v != nil
 	case []any:
 		for _, item := range v {
-			if !isPlain(item) {
+			if !IsPlain(item) {
 				return false
 			}
 		}

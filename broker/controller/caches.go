@@ -188,6 +188,12 @@ func get[T metav1.Object](c *caches, k key) (none T) {
 	return o
 }
 
+// has says whether an object is known at a version.
+func (c *caches) has(k key, version string) bool {
+	o := get[metav1.Object](c, k)
+	return o != nil && o.GetResourceVersion() == version
+}
+
 // version is that of the first list of a kind.
 func (c *caches) version(kind string) (uint64, error) {
 	first := c.lists[kind].first.Load()
@@ -242,5 +248,7 @@ func (c *Controller) seen(kind string, obj any, gone bool) {
 			c.queue.Add(k)
 		}
 	}
-	c.queue.Add(k)
+	if echo := c.echoes.heard(k, o.GetResourceVersion()); !echo || gone {
+		c.queue.Add(k)
+	}
 }

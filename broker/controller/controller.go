@@ -141,6 +141,9 @@ type Controller struct {
 	pauses  status.Pauses[key]
 	given   deliveries
 	others  others
+	echoes  echoes
+	// settling are to be reconciled again after a time.
+	settling *settling
 
 	queue   queue // of objects
 	flushes queue // of Brokers and channels whose set of subscriptions has changed
@@ -162,6 +165,7 @@ func New(o Options) (*Controller, error) {
 		return nil, errors.New("controller: Client, Log, Dispatcher and AcceptReply must be set")
 	}
 	c := &Controller{o: o, base: base, refs: newTracker(), synced: make(chan struct{})}
+	c.settling = newSettling(c.o.Settle)
 	c.queue, c.flushes, c.drops = c.newQueue(), c.newQueue(), c.newQueue()
 	c.caches = newCaches(o.Client)
 	c.sets = newSets()
@@ -229,6 +233,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 	all.Go(func() { c.foreign.run(ctx) })
 	all.Go(func() { c.watchPauses(ctx) })
+	all.Go(func() { c.settling.run(ctx, c.queue.Add) })
 	close(c.synced)
 	<-ctx.Done()
 	return context.Cause(ctx)

@@ -144,5 +144,10 @@ func (t *tracker) has(o object) bool {
 // writeStatus writes the status of an object of a kind that is watched.
 func writeStatus[S any](ctx context.Context, c *Controller, kind string, now metav1.Object, was, is *S) error {
 	resource := resourceOf(kind)
-	return status.Write(ctx, c.o.Client, resource.GroupVersion().WithKind(kind), resource.Resource, now, was, is)
+	version, err := status.Write(ctx, c.o.Client, resource.GroupVersion().WithKind(kind), resource.Resource, now, was, is)
+	if err == nil && version != "" {
+		k := key{kind, now.GetNamespace(), now.GetName()}
+		c.echoes.expect(k, version, func() bool { return c.caches.has(k, version) })
+	}
+	return err
 }

@@ -45,6 +45,8 @@ type set struct {
 	given   bool
 	err     error // of the last attempt
 	took    time.Duration
+	// scheduled: it is about to be given.
+	scheduled bool
 }
 
 // entry is one member. version is that of the last change that its log must
@@ -248,6 +250,9 @@ func (s *sets) gift(of key) (out gift) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.of[of]
+	if g != nil {
+		g.scheduled = false
+	}
 	if !s.opened || g == nil || g.ch == nil {
 		return out
 	}
@@ -312,21 +317,25 @@ func (s *sets) waiting(g *set, version uint64) []key {
 	return all
 }
 
-// delay is how long a set waits for further changes: so long that giving it
-// takes only a part of the time, whatever its size.
-func (s *sets) delay(of key, least, most time.Duration) time.Duration {
+// schedule says how long a set waits for further changes: so long that giving it
+// takes only a part of the time, whatever its size. It is due only if it was not
+// scheduled since the last gift.
+func (s *sets) schedule(of key, least, most time.Duration) (wait time.Duration, due bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.of[of]
 	if g == nil {
-		return least
+		return least, true
 	}
-	return min(max(least, g.took), most)
+	due, g.scheduled = !g.scheduled, true
+	return min(max(least, g.took), most), due
 }
 
-// scheduleFlush has a set given to its log soon.
+// scheduleFlush has a set given to its log soon, unless it is to be already.
 func (c *Controller) scheduleFlush(of key) {
-	c.flushes.AddAfter(of, c.sets.delay(of, c.o.Debounce, c.o.MaxDebounce))
+	if delay, due := c.sets.schedule(of, c.o.Debounce, c.o.MaxDebounce); due {
+		c.flushes.AddAfter(of, delay)
+	}
 }
 
 // flush gives a set to its log, or what has changed of it. Where the log is not

@@ -59,9 +59,10 @@ func (c *Controller) reconcileSubscription(ctx context.Context, k key) error {
 	conds.Check(messagingv1.SubscriptionReferencesResolved, unresolved)
 	settling := c.subscribed(&conds, messagingv1.SubscriptionAddedToChannel, of, progress, settings.Start)
 	if settling && len(conds.Failing()) == 0 {
-		c.queue.AddAfter(k, c.o.Settle)
+		c.settling.add(k)
 		return nil
 	}
+	c.settling.done(k)
 	c.pauses.Tell(&conds, string(s.UID))
 	s.Status.PhysicalSubscription = to
 	s.Status.ObservedGeneration = s.Generation

@@ -2,7 +2,8 @@ package controller
 
 import (
 	"crypto/sha256"
-	"fmt"
+	"encoding/binary"
+	"strconv"
 	"sync"
 	"time"
 
@@ -28,14 +29,20 @@ type told struct {
 
 // sumOf is that of a target whose replies go to this log. Functions cannot be
 // compared; the target's changes with the log only.
-func sumOf(log string, target dispatcher.Target) [sha256.Size]byte {
-	target.Reply = nil
-	var most string
-	if m := target.Delivery.RetryAfterMax; m != nil {
-		most = m.String()
+func sumOf(log string, t dispatcher.Target) [sha256.Size]byte {
+	b := make([]byte, 0, 512)
+	for _, s := range [...]string{log, t.UID, t.Kind, t.Namespace, t.Name, t.Channel, t.URL, t.DeadLetterURL, t.ReplyURL, string(t.Delivery.Backoff)} {
+		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
 	}
-	target.Delivery.RetryAfterMax = nil
-	return sha256.Sum256(fmt.Appendf(nil, "%q %q %#v", log, most, target))
+	d := t.Delivery
+	for _, n := range [...]int64{int64(t.MaxInFlight), int64(t.MaxWaiting), int64(d.Retry), int64(d.Delay), int64(d.MaxDelay), int64(d.Timeout)} {
+		b = binary.AppendVarint(b, n)
+	}
+	b = strconv.AppendBool(b, d.Jitter)
+	if d.RetryAfterMax != nil {
+		b = binary.AppendVarint(b, int64(*d.RetryAfterMax))
+	}
+	return sha256.Sum256(b)
 }
 
 func newTargets(d Dispatcher) *targets { return &targets{d: d, known: map[key]told{}} }

@@ -20,6 +20,7 @@ func (c *Controller) reconcileTrigger(ctx context.Context, k key) error {
 	if was == nil {
 		c.targets.remove(k)
 		c.refs.set(k, nil)
+		c.settling.done(k)
 		return nil
 	}
 	t := was.DeepCopy()
@@ -68,9 +69,10 @@ func (c *Controller) reconcileTrigger(ctx context.Context, k key) error {
 	deadLetterSink(&conds, eventingv1.TriggerDeadLetterSinkResolved, delivery, sinkProblem)
 	settling := c.subscribed(&conds, eventingv1.TriggerSubscriptionReady, of, progress, settings.Start)
 	if settling && len(conds.Failing()) == 0 {
-		c.queue.AddAfter(k, c.o.Settle)
+		c.settling.add(k)
 		return nil
 	}
+	c.settling.done(k)
 	c.pauses.Tell(&conds, string(t.UID))
 	t.Status.SubscriberURI = subscriber
 	t.Status.DeadLetterSinkURI = sink

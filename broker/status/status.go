@@ -78,23 +78,24 @@ func (p *Problem) Of(what string) *Problem {
 }
 
 // Write writes the status of now, a changed copy of an object of this kind,
-// where it differs from what was.
-func Write[S any](ctx context.Context, client dynamic.Interface, kind schema.GroupVersionKind, resource string, now metav1.Object, was, is *S) error {
+// where it differs from what was. It gives the version that the object has from
+// then on; none where nothing was written.
+func Write[S any](ctx context.Context, client dynamic.Interface, kind schema.GroupVersionKind, resource string, now metav1.Object, was, is *S) (version string, err error) {
 	if equality.Semantic.DeepEqual(was, is) {
-		return nil
+		return "", nil
 	}
 	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(now)
 	if err != nil {
-		return fmt.Errorf("write the status of %s %s/%s: %w", kind.Kind, now.GetNamespace(), now.GetName(), err)
+		return "", fmt.Errorf("write the status of %s %s/%s: %w", kind.Kind, now.GetNamespace(), now.GetName(), err)
 	}
 	u := &unstructured.Unstructured{Object: object}
 	u.SetGroupVersionKind(kind)
-	_, err = client.Resource(kind.GroupVersion().WithResource(resource)).Namespace(now.GetNamespace()).UpdateStatus(ctx, u, metav1.UpdateOptions{})
+	written, err := client.Resource(kind.GroupVersion().WithResource(resource)).Namespace(now.GetNamespace()).UpdateStatus(ctx, u, metav1.UpdateOptions{})
 	if apierrors.IsNotFound(err) {
-		return nil // it is gone, and its handler will say so
+		return "", nil // it is gone, and its handler will say so
 	}
 	if err != nil {
-		return fmt.Errorf("write the status of %s %s/%s: %w", kind.Kind, now.GetNamespace(), now.GetName(), err)
+		return "", fmt.Errorf("write the status of %s %s/%s: %w", kind.Kind, now.GetNamespace(), now.GetName(), err)
 	}
-	return nil
+	return written.GetResourceVersion(), nil
 }

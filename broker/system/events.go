@@ -63,9 +63,10 @@ type write struct {
 	resource
 	rev    uint64
 	object object // nil where it is told by reference only
-	// What is stored, and was before, decrypted.
-	stored, before []byte
-	event          *event.Event
+	stored []byte // decrypted
+	// before is what was stored before, decrypted.
+	before func() ([]byte, error)
+	event  *event.Event
 }
 
 // make makes the event of a write; nil where none is due. An error beside an
@@ -106,23 +107,27 @@ func (m *maker) make(ctx context.Context, e *kv.Event) (*write, error) {
 	return w, nil
 }
 
-// decrypt makes a write's values readable.
+// decrypt makes what a write is about readable: what is stored, or was at the end.
+// What was before is decrypted for the few that ask for it.
 func (m *maker) decrypt(ctx context.Context, e *kv.Event, w *write) (err error) {
-	w.stored, w.before = e.Value, e.Prev
-	if m.plain != nil {
-		for _, v := range []*[]byte{&w.stored, &w.before} {
-			if len(*v) == 0 {
-				continue
-			}
-			if *v, err = m.plain(ctx, e.Key, *v); err != nil {
-				return fmt.Errorf("decrypt: %w", err)
-			}
-		}
-	}
+	w.before = func() ([]byte, error) { return m.decrypted(ctx, e.Key, e.Prev) }
 	if e.Deleted {
-		w.stored = w.before // what it was at the end
+		w.stored, err = w.before()
+	} else {
+		w.stored, err = m.decrypted(ctx, e.Key, e.Value)
 	}
-	return nil
+	return err
+}
+
+func (m *maker) decrypted(ctx context.Context, key string, stored []byte) ([]byte, error) {
+	if m.plain == nil || len(stored) == 0 {
+		return stored, nil
+	}
+	b, err := m.plain(ctx, key, stored)
+	if err != nil {
+		return nil, fmt.Errorf("decrypt: %w", err)
+	}
+	return b, nil
 }
 
 // event is the event of a write; without data it is one by reference.

@@ -36,7 +36,10 @@ type pace struct {
 
 // withholds says whether a write does not appear, and notes that.
 func (p *pace) withholds(e *kv.Event, w *write) bool {
-	if w.object == nil || e.Deleted || e.PrevRev == 0 || !w.ofSystemBroker() || !onlyStatus(w.before, w.stored) {
+	if w.object == nil || e.Deleted || e.PrevRev == 0 || !w.ofSystemBroker() {
+		return false
+	}
+	if before, err := w.before(); err != nil || !onlyStatus(before, w.stored) {
 		return false
 	}
 	interval := p.interval.Microseconds()
