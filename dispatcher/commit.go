@@ -19,6 +19,9 @@ type committer struct {
 	scan atomic.Uint64
 	lazy atomic.Bool
 
+	// due: a commit within the interval is on its way. Whoever changes something
+	// then need not wake the goroutine: what it has listed before goes along.
+	due              atomic.Bool
 	soon, now, later chan struct{}
 	quit             chan struct{}
 	ended            chan struct{}
@@ -53,10 +56,12 @@ func (c *committer) init(r *runner) {
 
 // wantCommit asks for a commit: at once, or within the interval.
 func (r *runner) wantCommit(now bool) {
-	if now {
-		signal(r.commits.now)
-	} else {
-		signal(r.commits.soon)
+	c := &r.commits
+	switch {
+	case now:
+		signal(c.now)
+	case !c.due.Load() && !c.due.Swap(true):
+		signal(c.soon)
 	}
 }
 
@@ -102,6 +107,7 @@ func (c *committer) run() {
 		}
 		soon, lazy = nil, nil
 		c.lazy.Store(false)
+		c.due.Store(false) // before it is looked what is listed
 		if err := c.flush(c.r.ctx, c.quit); errors.Is(err, channel.ErrNotFound) {
 			<-c.quit // the channel was dropped: there is nothing to write to
 			return

@@ -340,6 +340,25 @@ func TestCommitCadence(t *testing.T) {
 		if n := len(r.committed()); n != 2 || time.Since(began) > 0 {
 			t.Errorf("%d commits %v after half a window, want one at once", n-1, time.Since(began))
 		}
+		// What changes later goes along with a commit that is due, and makes one
+		// due when there is none.
+		for range 3 {
+			n := len(r.committed())
+			for range 9 {
+				r.publish("x", 1)
+				time.Sleep(10 * time.Millisecond)
+			}
+			if got := len(r.committed()) - n; got != 0 {
+				t.Errorf("%d commits of nine changes after 90 ms, want none", got)
+			}
+			time.Sleep(15 * time.Millisecond)
+			if got := len(r.committed()) - n; got != 1 {
+				t.Errorf("%d commits of nine changes after 105 ms, want one", got)
+			}
+			if st := r.status("a"); st.Uncommitted != 0 {
+				t.Errorf("%d deliveries are not committed", st.Uncommitted)
+			}
+		}
 	})
 }
 
