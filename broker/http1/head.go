@@ -20,7 +20,8 @@ const (
 
 const (
 	method   = "POST "
-	protocol = " HTTP/1.1"
+	newline  = "\r\n"
+	protocol = " HTTP/1.1" + newline
 	// maxLines is how many header lines a plain head has at most.
 	maxLines = 64
 	// maxLength is how many digits a Content-Length has at most.
@@ -52,15 +53,15 @@ func (h *head) parse(b []byte) verdict {
 	}
 	h.size = end + 4
 	h.host, h.length, h.headers = "", -1, h.headers[:0]
-	line, rest, _ := strings.Cut(string(b[len(method):end+2]), "\r\n")
-	path, ok := strings.CutSuffix(line, protocol)
-	if !ok || !plainPath(path) {
+	text := string(b[len(method) : end+2])
+	at := run(text, 0, inPath)
+	if !plainPath(text[:at]) || !strings.HasPrefix(text[at:], protocol) {
 		return other
 	}
-	h.path = path
-	for rest != "" {
-		line, rest, _ = strings.Cut(rest, "\r\n")
-		if !h.line(line) {
+	h.path = text[:at]
+	for at += len(protocol); at < len(text); {
+		var ok bool
+		if at, ok = h.line(text, at); !ok {
 			return other
 		}
 	}
@@ -71,16 +72,29 @@ func (h *head) parse(b []byte) verdict {
 	return plain
 }
 
-// line takes one header line; it says no to one that is not plain.
-func (h *head) line(line string) bool {
-	name, value, ok := strings.Cut(line, ":")
-	if !ok || !token(name) || len(h.headers) == maxLines {
-		return false
+// line takes the header line of text that begins at a byte, and returns where the
+// next one does; it says no to one that is not plain. The last ends in CRLF as
+// well.
+func (h *head) line(text string, at int) (next int, ok bool) {
+	colon := run(text, at, inToken)
+	if colon == at || text[colon] != ':' || len(h.headers) == maxLines {
+		return 0, false
 	}
-	value = strings.Trim(value, " \t")
-	if !text(value) {
-		return false
+	from := run(text, colon+1, inBlank)
+	end := run(text, from, inText)
+	if !strings.HasPrefix(text[end:], newline) {
+		return 0, false
 	}
+	next = end + len(newline)
+	for end > from && classes[text[end-1]]&inBlank != 0 {
+		end--
+	}
+	return next, h.header(text[at:colon], text[from:end])
+}
+
+// header takes one header, whose bytes are plain; it says no to one that is not.
+func (h *head) header(name, value string) bool {
+	ok := true
 	switch len(name) { // only these lengths need a closer look
 	case 4:
 		if strings.EqualFold(name, "Host") {
@@ -122,6 +136,7 @@ const (
 	inHost
 	inToken
 	inText
+	inBlank
 )
 
 // classes has a class for each byte.
@@ -138,7 +153,7 @@ func makeClasses() (c [256]class) {
 			c[i] |= inPath | inHost | inToken
 		}
 	}
-	for of, bytes := range map[class]string{inPath: "/-._~", inHost: "-.:[]", inToken: "!#$%&'*+-.^_`|~"} {
+	for of, bytes := range map[class]string{inPath: "/-._~", inHost: "-.:[]", inBlank: " \t", inToken: "!#$%&'*+-.^_`|~"} {
 		for i := range len(bytes) {
 			c[bytes[i]] |= of
 		}
@@ -146,22 +161,17 @@ func makeClasses() (c [256]class) {
 	return c
 }
 
-func all(s string, of class) bool {
-	for i := range len(s) {
-		if classes[s[i]]&of == 0 {
-			return false
-		}
+// run is where the bytes of a class that begin at i end.
+func run(s string, i int, of class) int {
+	for i < len(s) && classes[s[i]]&of != 0 {
+		i++
 	}
-	return true
+	return i
 }
 
-// plainPath: no escapes, no query, and no beginning that could be a host.
+// plainPath: no beginning that could be a host.
 func plainPath(s string) bool {
-	return s != "" && s[0] == '/' && (len(s) == 1 || s[1] != '/') && all(s, inPath)
+	return s != "" && s[0] == '/' && (len(s) == 1 || s[1] != '/')
 }
 
-func plainHost(s string) bool { return s != "" && all(s, inHost) }
-
-func token(s string) bool { return s != "" && all(s, inToken) }
-
-func text(s string) bool { return all(s, inText) }
+func plainHost(s string) bool { return s != "" && run(s, 0, inHost) == len(s) }

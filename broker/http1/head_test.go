@@ -167,3 +167,17 @@ func FuzzLikeNetHTTP(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkHead is what it takes to read a sender's head.
+func BenchmarkHead(b *testing.B) {
+	text := []byte("POST /default/orders HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: Go-http-client/1.1\r\nCe-Specversion: 1.0\r\n" +
+		"Ce-Id: 6f6b1a52-6c53-4c0e-9d4c-0f4b8b1f3f0a\r\nCe-Source: /shop\r\nCe-Type: dev.leat.order.created\r\n" +
+		"Content-Type: application/json\r\nContent-Length: 24\r\nAccept-Encoding: gzip\r\n\r\n{\"order\":17,\"total\":250}")
+	var h head
+	b.ReportAllocs()
+	for b.Loop() {
+		if h.parse(text) != plain {
+			b.Fatal("not plain")
+		}
+	}
+}
