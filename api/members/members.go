@@ -25,7 +25,7 @@ type Object []Member
 
 // Of takes an object apart. Nothing but a line's end may follow it.
 func Of(text []byte) (Object, error) {
-	var o Object
+	o := make(Object, 0, 8) // as many as most have
 	err := walk(text, '{', '}', func(at int) (int, error) {
 		end, err := stringEnd(text, at)
 		if err != nil || end >= len(text) || text[end] != ':' {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/api/members"
 	"github.com/leat-dev/leat/raftlog/kv"
 )
 
@@ -61,8 +62,9 @@ type maker struct {
 // write is a write that appears.
 type write struct {
 	resource
-	rev    uint64
-	object object // nil where it is told by reference only
+	rev uint64
+	// text is a string of the object, by its path; nil where it cannot be read.
+	text   func(path ...string) string
 	stored []byte // decrypted
 	// before is what was stored before, decrypted.
 	before func() ([]byte, error)
@@ -84,27 +86,67 @@ func (m *maker) make(ctx context.Context, e *kv.Event) (*write, error) {
 		return w, nil
 	}
 	err := m.decrypt(ctx, e, w)
-	var o object
+	var data []byte
 	if err == nil {
-		o, err = decodeObject(withoutManagers(w.stored))
+		data, err = m.appearance(w, &ref)
 	}
 	if err != nil {
 		w.event = m.event(e, w, ref, nil)
 		return w, fmt.Errorf("revision %d, %s: %w; it is told by reference", e.Rev, e.Key, err)
 	}
-	ref.APIVersion, ref.Kind, ref.UID = o.string("apiVersion"), o.string("kind"), o.string("metadata", "uid")
-	if meta := o.metadata(); meta != nil {
-		delete(meta, "managedFields") // where they were not left out before
-		meta["resourceVersion"] = ref.ResourceVersion
-	}
-	w.object = o
-	m.redact.fields(o)
-	data, err := encode(o)
-	if err != nil || len(data) > m.maxData {
+	if len(data) > m.maxData {
 		data = nil
 	}
 	w.event = m.event(e, w, ref, data)
 	return w, nil
+}
+
+// appearance is an object as it appears, nil where it cannot. It has w read the
+// object, and the reference name it.
+func (m *maker) appearance(w *write, ref *reference) ([]byte, error) {
+	name := func() { ref.APIVersion, ref.Kind, ref.UID = w.text("apiVersion"), w.text("kind"), w.text("metadata", "uid") }
+	if data, ok := m.redact.clean(w.stored, ref.ResourceVersion); ok {
+		w.text = func(path ...string) string { return textOf(data, path) }
+		name()
+		return data, nil
+	}
+	o, err := decodeObject(withoutManagers(w.stored))
+	if err != nil {
+		return nil, err
+	}
+	w.text = o.string
+	name()
+	if meta := o.metadata(); meta != nil {
+		delete(meta, "managedFields") // where they were not left out before
+		meta["resourceVersion"] = ref.ResourceVersion
+	}
+	m.redact.fields(o)
+	data, err := encode(o)
+	if err != nil {
+		return nil, nil //nolint:nilerr // it is told by reference
+	}
+	return data, nil
+}
+
+// textOf is a string in an object in which none has escapes; empty where there is
+// none.
+func textOf(data []byte, path []string) string {
+	for i, name := range path {
+		object, err := members.Of(data)
+		if err != nil {
+			return ""
+		}
+		if i == len(path)-1 {
+			s, _ := object.Text(name)
+			return s
+		}
+		m := object.Get(name)
+		if m == nil {
+			return ""
+		}
+		data = m.Value
+	}
+	return ""
 }
 
 // decrypt makes what a write is about readable: what is stored, or was at the end.

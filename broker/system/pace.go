@@ -36,7 +36,7 @@ type pace struct {
 
 // withholds says whether a write does not appear, and notes that.
 func (p *pace) withholds(e *kv.Event, w *write) bool {
-	if w.object == nil || e.Deleted || e.PrevRev == 0 || !w.ofSystemBroker() {
+	if w.text == nil || e.Deleted || e.PrevRev == 0 || !w.ofSystemBroker() {
 		return false
 	}
 	if before, err := w.before(); err != nil || !onlyStatus(before, w.stored) {
@@ -68,21 +68,20 @@ func (w *write) ofSystemBroker() bool {
 	if w.group != eventingv1.GroupName {
 		return false
 	}
-	o := w.object
 	named := func(field string) bool {
-		namespace := o.string("spec", field, "namespace")
+		namespace := w.text("spec", field, "namespace")
 		if namespace == "" {
 			namespace = w.namespace
 		}
-		return IsBroker(namespace, o.string("spec", field, "name"))
+		return IsBroker(namespace, w.text("spec", field, "name"))
 	}
 	switch w.plural {
 	case "brokers":
 		return IsBroker(w.namespace, w.name)
 	case "triggers":
-		return named("brokerRef") || IsBroker(w.namespace, o.string("spec", "broker"))
+		return named("brokerRef") || IsBroker(w.namespace, w.text("spec", "broker"))
 	case "eventtypes":
-		return o.string("spec", "reference", "kind") == "Broker" && named("reference")
+		return w.text("spec", "reference", "kind") == "Broker" && named("reference")
 	}
 	return false
 }

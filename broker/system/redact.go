@@ -1,6 +1,7 @@
 package system
 
 import (
+	"bytes"
 	"encoding/json"
 	"regexp"
 	"strings"
@@ -18,24 +19,33 @@ const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 type pattern struct {
 	*regexp.Regexp
 	with string
-	// has are characters one of which is in each text in which it finds
-	// something: most texts have none of them.
+	// has is in each text in which it finds something: most texts do not have it.
 	has string
+	// any: one of the characters of has is enough.
+	any bool
+}
+
+// maybe says whether the pattern might find something.
+func (p *pattern) maybe(text []byte) bool {
+	if p.any {
+		return bytes.ContainsAny(text, p.has)
+	}
+	return bytes.Contains(text, []byte(p.has))
 }
 
 func patterns() []pattern {
 	compile := regexp.MustCompile
 	return []pattern{
 		// The user and password of a URL, wherever it stands.
-		{compile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^/?#\s"'<>]*@`), "${1}" + redacted + "@", "@"},
+		{compile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^/?#\s"'<>]*@`), "${1}" + redacted + "@", "@", false},
 		// What a URL's query calls a credential.
-		{compile(`(?i)([?&;](?:[a-z0-9._~-]*(?:token|password|passwd|secret|signature|credential|apikey|api_key|api-key|accesskey|access_key)|sig|key|code)=)[^&;#\s"'<>]+`), "${1}" + redacted, "="},
+		{compile(`(?i)([?&;](?:[a-z0-9._~-]*(?:token|password|passwd|secret|signature|credential|apikey|api_key|api-key|accesskey|access_key)|sig|key|code)=)[^&;#\s"'<>]+`), "${1}" + redacted, "=", false},
 		// Authorization, as a header has it.
-		{compile(`(?i)\b(bearer|basic)(\s+)[a-z0-9._~+/=-]{8,}`), "${1}${2}" + redacted, " \t\n\f\r"},
+		{compile(`(?i)\b(bearer|basic)(\s+)[a-z0-9._~+/=-]{8,}`), "${1}${2}" + redacted, " \t\n\f\r", true},
 		// A JSON web token.
-		{compile(`\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`), redacted, "."},
+		{compile(`\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`), redacted, "eyJ", false},
 		// A private key.
-		{compile(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)`), redacted, "-"},
+		{compile(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)`), redacted, "-----BEGIN ", false},
 	}
 }
 
@@ -149,11 +159,10 @@ func (r redactor) text(s string) string {
 			}
 		}
 	}
-	for _, p := range r.patterns {
-		if !strings.ContainsAny(s, p.has) {
-			continue
+	for i := range r.patterns {
+		if p := &r.patterns[i]; p.maybe([]byte(s)) {
+			s = p.ReplaceAllString(s, p.with)
 		}
-		s = p.ReplaceAllString(s, p.with)
 	}
 	return s
 }
