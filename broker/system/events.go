@@ -104,7 +104,9 @@ func (m *maker) make(ctx context.Context, e *kv.Event) (*write, error) {
 // appearance is an object as it appears, nil where it cannot. It has w read the
 // object, and the reference name it.
 func (m *maker) appearance(w *write, ref *reference) ([]byte, error) {
-	name := func() { ref.APIVersion, ref.Kind, ref.UID = w.text("apiVersion"), w.text("kind"), w.text("metadata", "uid") }
+	name := func() {
+		ref.APIVersion, ref.Kind, ref.UID = w.text("apiVersion"), w.text("kind"), w.text("metadata", "uid")
+	}
 	if data, ok := m.redact.clean(w.stored, ref.ResourceVersion); ok {
 		w.text = func(path ...string) string { return textOf(data, path) }
 		name()
