@@ -33,9 +33,9 @@ const (
 )
 
 // bodySizes are the sizes of buffers that are kept for later requests, until
-// they have not been used for a while (sync.Pool). What would leave half of one
-// unused is made for its request alone, but for the smallest.
-var bodySizes = [...]int64{smallBody, mediumBody, 256 << 10, 1 << 20}
+// they have not been used for a while (sync.Pool). A body leaves at most half of
+// one unused, but for the smallest; what is larger is made for its request alone.
+var bodySizes = [...]int64{smallBody, mediumBody, 128 << 10, 256 << 10, 512 << 10, 1 << 20}
 
 // unpooled is the number of a buffer's size that is none of bodySizes.
 const unpooled = -1
@@ -43,7 +43,7 @@ const unpooled = -1
 // bodySize is the size of the buffer for so many bytes, and its number.
 func bodySize(size int64) (int64, int) {
 	for i, s := range bodySizes {
-		if size <= s && (s <= mediumBody || 2*size > s) {
+		if size <= s {
 			return s, i
 		}
 	}
