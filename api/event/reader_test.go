@@ -93,3 +93,20 @@ func TestEventsOfABatchHaveHopsOfTheirOwn(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkBatch reads a batch of 64 events of 1 KiB.
+func BenchmarkBatch(b *testing.B) {
+	events := make([]*Event, 64)
+	for i := range events {
+		data := fmt.Sprintf(`{"order":%d,"note":"%s"}`, i, strings.Repeat("x", 1000))
+		events[i] = &Event{ID: fmt.Sprint(i), Source: "/shop", Type: "order.created", DataContentType: "application/json", Data: []byte(data)}
+	}
+	body, h, r := AppendBatch(nil, events), HeaderList{{"Content-Type", BatchType}}, NewReader(Limits{})
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if got, _, err := r.Read(h, body); err != nil || len(got) != len(events) {
+			b.Fatal(len(got), err)
+		}
+	}
+}

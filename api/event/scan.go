@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"unicode/utf16"
@@ -78,16 +79,44 @@ func (s *scanner) text() (raw []byte, escaped bool, err *FormatError) {
 	}
 }
 
+const ones, highs = 0x0101010101010101, 0x8080808080808080
+
+// careful is not zero where one of the first eight bytes of b is a quote, a
+// backslash or a control character.
+func careful(b []byte) uint64 {
+	v := binary.LittleEndian.Uint64(b)
+	quote, slash := v^ones*'"', v^ones*'\\'
+	return ((quote-ones)&^quote | (slash-ones)&^slash | (v-ones*0x20)&^v) & highs
+}
+
+// stretch is how much of a long string is looked at together. Where care is
+// needed, that was in vain.
+const stretch = 128
+
+// carefree says whether none of the bytes of a stretch needs care.
+func carefree(b []byte) bool {
+	if bytes.IndexByte(b, '"') >= 0 || bytes.IndexByte(b, '\\') >= 0 {
+		return false
+	}
+	controls := uint64(0)
+	for ; len(b) >= 8; b = b[8:] {
+		v := binary.LittleEndian.Uint64(b)
+		controls |= (v - ones*0x20) &^ v
+	}
+	return controls&highs == 0
+}
+
 // plain is how many bytes of b need no care in a string: none of them is a
-// quote, a backslash or a control character. It looks at eight at a time.
+// quote, a backslash or a control character. Most strings are short: so it looks
+// at eight at a time first.
 func plain(b []byte) int {
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	n := 0
-	for ; n+8 <= len(b); n += 8 {
-		v := binary.LittleEndian.Uint64(b[n:])
-		quote, slash := v^ones*'"', v^ones*'\\'
-		if ((quote-ones)&^quote|(slash-ones)&^slash|(v-ones*0x20)&^v)&highs != 0 {
-			break
+	for n+8 <= len(b) && careful(b[n:]) == 0 {
+		if n += 8; n != 32 {
+			continue
+		}
+		for n+stretch <= len(b) && carefree(b[n:n+stretch]) {
+			n += stretch
 		}
 	}
 	for n < len(b) && b[n] >= 0x20 && b[n] != '"' && b[n] != '\\' {

@@ -91,3 +91,22 @@ func FuzzHeaderValue(f *testing.F) {
 		}
 	})
 }
+
+// TestPlainEndsAtWhatNeedsCare, wherever that stands.
+func TestPlainEndsAtWhatNeedsCare(t *testing.T) {
+	for _, length := range []int{0, 1, 7, 8, 9, 31, 40, 159, 160, 161, 300, 420} {
+		for at := range length + 1 {
+			for _, c := range []byte{'"', '\\', 0, 0x1f, ' ', 0x7f, 0x80, 0xff} {
+				b, want := bytes.Repeat([]byte{'x'}, length), length
+				if at < length {
+					if b[at] = c; c < 0x20 || c == '"' || c == '\\' {
+						want = at
+					}
+				}
+				if got := plain(b); got != want {
+					t.Fatalf("%q: %d, not %d", b, got, want)
+				}
+			}
+		}
+	}
+}
