@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/leat-dev/leat/broker/operations"
@@ -49,7 +50,7 @@ func (c *Client) Tail(ctx context.Context, name string, q TailQuery, each func(o
 		if t.q.Reconnect <= 0 || len(t.next) == 0 {
 			return t.brokeOff(broke.error)
 		}
-		t.notice(fmt.Sprintf("the stream broke off: %v; trying to go on with --since %s", broke.error, t.next))
+		t.notice(fmt.Sprintf("the stream broke off: %v; trying to go on with --since %s", broke.error, t.onwards()))
 		err = t.again(ctx, broke)
 	}
 	if ctx.Err() != nil {
@@ -67,6 +68,7 @@ type tail struct {
 
 	log    string               // which log it is, once that is known
 	next   operations.Positions // what comes next, in each partition
+	moved  bool                 // something has come, in some of them
 	events int
 }
 
@@ -136,14 +138,20 @@ type eachError struct{ error }
 // Unwrap returns the error itself.
 func (e *eachError) Unwrap() error { return e.error }
 
+// onwards is where the stream begins that goes on: with what comes next, or where
+// it was to begin as long as that is not known. An offset of which nothing has come
+// may be beyond the end, where no positions can be: it stays one.
+func (t *tail) onwards() string {
+	if _, err := strconv.ParseUint(t.q.Since, 10, 64); len(t.next) == 0 || err == nil && !t.moved {
+		return t.q.Since
+	}
+	return t.next.String()
+}
+
 // query is that of the next request.
 func (t *tail) query() url.Values {
 	v := url.Values{"follow": {fmt.Sprint(t.q.Follow)}}
-	since := t.q.Since
-	if len(t.next) > 0 {
-		since = t.next.String()
-	}
-	if since != "" {
+	if since := t.onwards(); since != "" {
 		v.Set("since", since)
 	}
 	if t.q.Filter != "" {
@@ -198,6 +206,11 @@ func (t *tail) begin(h http.Header) error {
 	if err != nil {
 		return nil // the server is an earlier one, which says nothing of them
 	}
+	for n, at := range positions {
+		if was, known := t.next[n]; known && at > was { // an offset that was asked for again
+			t.notice(gapNotice(operations.Line{Partition: n, Offset: was, Gap: &operations.Gap{To: at, Reason: operations.GapExpired}}))
+		}
+	}
 	t.next = positions
 	return nil
 }
@@ -223,6 +236,7 @@ func (t *tail) take(line operations.Line) (done bool, err error) {
 }
 
 func (t *tail) went(partition int, to uint64) {
+	t.moved = true
 	if len(t.next) > 0 {
 		t.next[partition] = to
 	}
@@ -247,5 +261,5 @@ func (t *tail) brokeOff(err error) error {
 	if len(t.next) == 0 {
 		return fmt.Errorf("the stream broke off: %w\nIs the server running? See `leat status`", err)
 	}
-	return fmt.Errorf("the stream broke off after %d events: %w\nGo on with --since %s, which begins with the event that follows", t.events, err, t.next)
+	return fmt.Errorf("the stream broke off after %d events: %w\nGo on with --since %s, which begins with the event that follows", t.events, err, t.onwards())
 }

@@ -20,6 +20,13 @@ import (
 // notes where each was asked to begin.
 func streams(t *testing.T, all ...[]operations.Line) (c *Client, since func() []string) {
 	t.Helper()
+	return streamsAt(t, nil, all...)
+}
+
+// streamsAt is streams whose positions are not those that were asked for, where
+// they are named.
+func streamsAt(t *testing.T, positions []string, all ...[]operations.Line) (c *Client, since func() []string) {
+	t.Helper()
 	var asked []string
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked = append(asked, r.URL.Query().Get("since"))
@@ -29,7 +36,11 @@ func streams(t *testing.T, all ...[]operations.Line) (c *Client, since func() []
 			return
 		}
 		w.Header().Set(operations.LogHeader, "log")
-		w.Header().Set(operations.PositionsHeader, strings.Replace(r.URL.Query().Get("since"), "beginning", "0:0", 1))
+		at := strings.Replace(r.URL.Query().Get("since"), "beginning", "0:0", 1)
+		if n := len(asked) - 1; n < len(positions) && positions[n] != "" {
+			at = positions[n]
+		}
+		w.Header().Set(operations.PositionsHeader, at)
 		for _, l := range all[len(asked)-1] {
 			b, err := operations.AppendLine(nil, l)
 			if err != nil {
@@ -75,6 +86,38 @@ func TestTailGoesOnWhereTheServerStops(t *testing.T) {
 		})
 		if err != nil || !slices.Equal(got, []uint64{0, 1, 2, 3}) || !slices.Equal(since(), []string{"beginning", "0:2"}) {
 			t.Errorf("following %v: %v, %v, asked from %v on", follow, got, err, since())
+		}
+	}
+}
+
+// TestTailWaitsForAnOffsetOverBreaks: one that is yet to come is asked for again as
+// it was, as the server refuses to go on beyond the end. What has come since, and
+// gone, is told of.
+func TestTailWaitsForAnOffsetOverBreaks(t *testing.T) {
+	stops := operations.Line{Error: "the server stops", Again: true}
+	for _, c := range []struct {
+		floor  string // where the second stream begins
+		notice string
+	}{
+		{"0:7", ""},
+		{"0:9", "the events at offsets 7 to 8 of partition 0 are gone"},
+	} {
+		at, _ := operations.ParsePositions(c.floor)
+		first := at[0]
+		cl, since := streamsAt(t, []string{"0:7", c.floor, ""}, []operations.Line{stops}, []operations.Line{eventLine(first), stops}, []operations.Line{eventLine(first + 1)})
+		var got []uint64
+		var notices []string
+		q := TailQuery{Since: "7", Follow: true, Limit: 2, Reconnect: time.Minute, Notice: func(s string) { notices = append(notices, s) }}
+		err := cl.Tail(t.Context(), "b", q, func(l operations.Line) error {
+			got = append(got, l.Offset)
+			return nil
+		})
+		want := []string{"7", "7", fmt.Sprintf("0:%d", first+1)}
+		if err != nil || !slices.Equal(got, []uint64{first, first + 1}) || !slices.Equal(since(), want) {
+			t.Errorf("%v, %v, asked from %v on, want %v", got, err, since(), want)
+		}
+		if told := strings.Join(notices, "\n"); strings.Contains(told, "are gone") != (c.notice != "") || !strings.Contains(told, c.notice) {
+			t.Errorf("from %s on it told %q", c.floor, told)
 		}
 	}
 }
