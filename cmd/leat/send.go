@@ -182,20 +182,30 @@ func send(ctx context.Context, out io.Writer, sender *http.Client, url string, s
 		p.Progress = func(n int) { _ = bar.Set(n) } // what cannot be drawn does not matter
 	}
 	start := time.Now()
-	n, err := client.Send(ctx, sender, url, source, p)
+	sent, err := client.Send(ctx, sender, url, source, p)
 	if certificate := (*tls.CertificateVerificationError)(nil); errors.As(err, &certificate) {
 		err = fmt.Errorf("%w\nIs it signed by an authority of your own? Name that with --ca FILE", err)
 	}
-	switch {
-	case err != nil && count < 0:
-		return fmt.Errorf("%d events are durable: %w", n, err)
-	case err != nil:
-		return fmt.Errorf("%d of %d events are durable: %w", n, count, err)
-	case n != 1:
-		d := time.Since(start)
-		fmt.Fprintf(out, "%d events are durable, %.0f a second\n", n, float64(n)/d.Seconds())
+	if err != nil {
+		return fmt.Errorf("%s: %w", reportSent(sent, count), err)
+	}
+	if sent.Durable != 1 {
+		fmt.Fprintf(out, "%s, %.0f a second\n", reportSent(sent, -1), float64(sent.Durable)/time.Since(start).Seconds())
 	}
 	return nil
+}
+
+// reportSent says what became of count events; -1: it is not known how many there
+// were to be.
+func reportSent(sent client.Sent, count int) string {
+	s := fmt.Sprintf("%d events are durable", sent.Durable)
+	if count >= 0 {
+		s = fmt.Sprintf("%d of %d events are durable", sent.Durable, count)
+	}
+	if sent.Unknown > 0 {
+		s += fmt.Sprintf(", and %d may be, of which it was not answered", sent.Unknown)
+	}
+	return s
 }
 
 func isTerminal(w any) bool {

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -37,23 +39,22 @@ type Plan struct {
 	Progress    func(sent int)
 }
 
-// Send sends a source's events to url and returns how many were acknowledged.
-// It stops at the first that is refused, or that the source cannot give.
-func Send(ctx context.Context, client *http.Client, url string, next Source, p Plan) (int, error) {
+// Sent is what became of the events that were sent.
+type Sent struct {
+	Durable int // were acknowledged
+	// Unknown are those whose requests had no answer that tells: they may be
+	// durable, too.
+	Unknown int
+}
+
+// Send sends a source's events to url. It sends no more after the first that is
+// refused, or that the source cannot give; what is on its way then is waited for.
+func Send(ctx context.Context, client *http.Client, url string, next Source, p Plan) (sent Sent, err error) {
 	var limiter *rate.Limiter
 	if p.Rate > 0 {
 		limiter = rate.NewLimiter(rate.Limit(p.Rate), max(p.Batch, 1))
 	}
-	sent := make(chan int, p.Concurrency)
-	total := make(chan int)
-	go func() {
-		n := 0
-		for k := range sent {
-			n += k
-			p.Progress(n)
-		}
-		total <- n
-	}()
+	var mu sync.Mutex // of sent
 	g, sending := errgroup.WithContext(ctx)
 	g.SetLimit(max(p.Concurrency, 1))
 	var bad error
@@ -66,16 +67,24 @@ func Send(ctx context.Context, client *http.Client, url string, next Source, p P
 			break
 		}
 		g.Go(func() error {
-			if err := post(sending, client, url, events, p.Batch > 1); err != nil {
-				return err
+			if sending.Err() != nil { // since it has waited for its turn
+				return nil
 			}
-			sent <- len(events)
-			return nil
+			known, err := post(ctx, client, url, events, p.Batch > 1)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				sent.Durable += len(events)
+				p.Progress(sent.Durable)
+			case !known:
+				sent.Unknown += len(events)
+			}
+			return err
 		})
 	}
-	err := g.Wait()
-	close(sent)
-	return <-total, errors.Join(err, bad, context.Cause(ctx))
+	err = g.Wait()
+	return sent, errors.Join(err, bad, context.Cause(ctx))
 }
 
 // take takes up to n events, and says whether there may be more.
@@ -93,33 +102,35 @@ func take(next Source, n int) (events []json.RawMessage, more bool, err error) {
 	return events, true, nil
 }
 
-func post(ctx context.Context, client *http.Client, url string, events []json.RawMessage, batch bool) error {
+// post sends events. After an error known says that they were not stored.
+func post(ctx context.Context, client *http.Client, url string, events []json.RawMessage, batch bool) (known bool, err error) {
 	body, contentType := []byte(events[0]), event.StructuredType
 	if batch {
 		contentType = event.BatchType
-		var err error
 		if body, err = json.Marshal(events); err != nil {
-			return fmt.Errorf("encode events: %w", err)
+			return true, fmt.Errorf("encode events: %w", err)
 		}
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return true, err
 	}
 	req.Header.Set("Content-Type", contentType)
 	resp, err := client.Do(req)
 	if err != nil {
-		return err
+		dial := (*net.OpError)(nil)
+		return errors.As(err, &dial) && dial.Op == "dial", err
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if resp.StatusCode == http.StatusAccepted {
+		return true, nil // whatever else there was to say
+	}
+	refused := resp.StatusCode >= 400 && resp.StatusCode < 500
 	if err != nil {
-		return err
+		return refused, fmt.Errorf("%s answered %s: %w", url, resp.Status, err)
 	}
-	if resp.StatusCode != http.StatusAccepted {
-		return fmt.Errorf("%s answered %s: %w", url, resp.Status, responseError(resp.Status, bytes.TrimSpace(answer)))
-	}
-	return nil
+	return refused, fmt.Errorf("%s answered %s: %w", url, resp.Status, responseError(resp.Status, bytes.TrimSpace(answer)))
 }
 
 // event is the n-th of count events, in the JSON format.
