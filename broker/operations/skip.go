@@ -1,12 +1,14 @@
 package operations
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 
 	"github.com/leat-dev/leat/channel"
+	"github.com/leat-dev/leat/raftlog"
 )
 
 // Skip names damage that is to be given up: the offset at which it begins, and
@@ -56,14 +58,35 @@ func (h *handler) skip(w http.ResponseWriter, r *http.Request, kind string) {
 	}
 	passed, err := p.Pass(r.Context(), s.Offset, channel.Place{File: s.File, Position: s.At})
 	switch {
-	case errors.Is(err, channel.ErrNotDamaged):
+	case errors.Is(err, channel.ErrNotDamaged), errors.As(err, new(*channel.PassedError)):
 		refuse(w, http.StatusConflict, "offset", err.Error())
 	case errors.Is(err, channel.ErrNotFound):
 		refuse(w, http.StatusNotFound, "name", err.Error())
 	case err != nil:
-		refuse(w, http.StatusInternalServerError, "", err.Error())
+		status, reason := explainWrite(err)
+		refuse(w, status, "", reason)
 	default:
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(Skipped{passed.From, passed.To - 1}) // if it fails, the caller has gone
 	}
+}
+
+// explainWrite is the status of a write that failed, and what is said of it: what
+// passes by itself is a 503, as it is for events.
+func explainWrite(err error) (status int, reason string) {
+	switch {
+	case errors.Is(err, raftlog.ErrStalled):
+		reason = "the server's disk does not answer: try again when it does (GET /readyz says so)"
+	case errors.Is(err, raftlog.ErrDiskFull):
+		reason = "the server has too little disk space to write that down: make room, and try again"
+	case errors.Is(err, raftlog.ErrOverloaded):
+		reason = "more is waiting for the server's disk than may: try again"
+	case errors.Is(err, raftlog.ErrUnknownOutcome), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		reason = "it could not be confirmed in time that it is written down, which it may be: ask again, and what is done already is refused as passed"
+	case errors.Is(err, raftlog.ErrNotLeader), errors.Is(err, raftlog.ErrClosed):
+		reason = "the log cannot be written here now: try again"
+	default:
+		return http.StatusInternalServerError, err.Error()
+	}
+	return http.StatusServiceUnavailable, fmt.Sprintf("%s (%v)", reason, err)
 }

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/leat-dev/leat/channel"
+	"github.com/leat-dev/leat/raftlog"
 )
 
 // hurt is a channel whose one partition is damaged from offset 5 to 7.
@@ -41,12 +43,39 @@ func (p hurtPartition) Read(ctx context.Context, offset uint64, most, maxBytes i
 func (p hurtPartition) Pass(_ context.Context, offset uint64, place channel.Place) (channel.Range, error) {
 	switch {
 	case offset == 9:
-		return channel.Range{}, errors.New("the log is closed")
+		return channel.Range{}, errors.New("no such file")
+	case offset >= 100 && int(offset) < 100+len(passing):
+		return channel.Range{}, fmt.Errorf("pass offset %d: %w", offset, passing[offset-100])
+	case offset == 5 && *p.passed > 0:
+		return channel.Range{}, fmt.Errorf("pass offset %d: %w", offset, &channel.PassedError{Range: channel.Range{From: 5, To: 8}})
 	case offset != 5 || place != channel.Place{File: "7.seg", Position: 4096}:
 		return channel.Range{}, fmt.Errorf("offset %d: %w", offset, channel.ErrNotDamaged)
 	}
 	*p.passed++
 	return channel.Range{From: 5, To: 8}, nil
+}
+
+// passing are errors of the log that end by themselves.
+var passing = []error{
+	raftlog.ErrStalled, raftlog.ErrDiskFull, raftlog.ErrOverloaded, raftlog.ErrClosed, raftlog.ErrNotLeader,
+	fmt.Errorf("%w: %w", raftlog.ErrUnknownOutcome, context.DeadlineExceeded),
+}
+
+// TestSkipThatIsToBeTriedAgain: where the log cannot be written, as when the disk
+// is full or does not answer, that passes, and says so.
+func TestSkipThatIsToBeTriedAgain(t *testing.T) {
+	w := newWorld(t)
+	w.fill(w.broker, 0, 10)
+	passed := 0
+	w.broken = func(ch channel.Channel) channel.Channel { return hurt{ch, &passed} }
+	for n, want := range passing {
+		status, body := w.post("/namespaces/default/brokers/b/skip", fmt.Sprintf(`{"partition":0,"offset":%d}`, 100+n))
+		var p Problem
+		if err := json.Unmarshal(body, &p); err != nil || status != http.StatusServiceUnavailable || !strings.Contains(p.Reason, "again") && !strings.Contains(p.Reason, "it does") {
+			t.Errorf("%v: %d: %s", want, status, body)
+		}
+		w.schemas.check(t, "Problem", body)
+	}
 }
 
 func (w *world) post(path, body string) (int, []byte) {
@@ -102,6 +131,9 @@ func TestSkipNamesTheDamage(t *testing.T) {
 	var got Skipped
 	if err := json.Unmarshal(body, &got); err != nil || status != http.StatusOK || got != (Skipped{5, 7}) {
 		t.Fatalf("%d: %s", status, body)
+	}
+	if status, body := w.post(path, `{"partition":0,"offset":5,"file":"7.seg","at":4096}`); status != http.StatusConflict || !bytes.Contains(body, []byte("have been passed")) {
+		t.Errorf("the same again: %d: %s", status, body)
 	}
 	if got := ids(w.read(brokerEvents + "?since=beginning&limit=7")); got != "n0 n1 n2 n3 n4 damaged:5-8 n8 n9" {
 		t.Errorf("read %s", got)
