@@ -61,7 +61,7 @@ subscription alone.`,
 			if !watch {
 				return show(c.Context(), out, newStyle(out))
 			}
-			return repeat(c.Context(), out, interval, show)
+			return (&watching{out: out, notice: noticePrinter(c.ErrOrStderr()), interval: interval}).run(c.Context(), show)
 		},
 	}
 	f := c.Flags()
@@ -95,20 +95,37 @@ func completeStatus(ctx context.Context, flags client.Flags, args []string) []co
 	return namesOf(status)
 }
 
-// repeat shows something until ctx ends: on a terminal in place, elsewhere one
-// after another.
-func repeat(ctx context.Context, out io.Writer, interval time.Duration, show func(context.Context, io.Writer, style) error) error {
-	tick := time.NewTicker(interval)
+// watching shows something again and again: on a terminal in its place, elsewhere
+// one after another.
+type watching struct {
+	out      io.Writer
+	notice   func(string)
+	interval time.Duration
+
+	shown string // the last there was to show
+	told  string // why there is none now
+}
+
+// run goes on until ctx ends. What fails, as while the server starts again, is
+// told, and tried again, but for what time does not mend: that the server refuses
+// it, or that what it is asked for was never there.
+func (w *watching) run(ctx context.Context, show func(context.Context, io.Writer, style) error) error {
+	tick := time.NewTicker(w.interval)
 	defer tick.Stop()
 	for {
 		var b strings.Builder
-		if err := show(ctx, &b, newStyle(out)); err != nil {
-			if ctx.Err() != nil {
-				return nil // it was asked to end
-			}
-			return err
+		err := show(ctx, &b, newStyle(w.out))
+		switch {
+		case ctx.Err() != nil:
+			return nil // it was asked to end
+		case err == nil:
+			w.shown, w.told = b.String(), ""
+			err = redraw(w.out, w.shown)
+		case client.Refused(err), w.shown == "" && errors.As(err, new(*unknownNameError)):
+		default:
+			err = w.tell(err)
 		}
-		if err := redraw(out, b.String()); err != nil {
+		if err != nil {
 			return err
 		}
 		select {
@@ -117,6 +134,21 @@ func repeat(ctx context.Context, out io.Writer, interval time.Duration, show fun
 			return nil
 		}
 	}
+}
+
+// tell says why there is nothing new, once; on a terminal above what was shown
+// last.
+func (w *watching) tell(err error) error {
+	told := fmt.Sprintf("no status: %v; asking again every %s", err, w.interval)
+	if told == w.told {
+		return nil
+	}
+	w.told = told
+	if isTerminal(w.out) {
+		return redraw(w.out, told+"\n\n"+w.shown)
+	}
+	w.notice(told)
+	return nil
 }
 
 // redraw writes over what is on a terminal, line by line, so that it does not
@@ -153,9 +185,16 @@ func onlyNamed(s operations.Status, name string) (operations.Status, error) {
 		}
 	}
 	if len(s.Channels) == 0 {
-		return s, fmt.Errorf("no broker, channel, trigger or subscription is named %q here; `leat status` shows those there are, -n and -A other namespaces", name)
+		return s, &unknownNameError{name}
 	}
 	return s, nil
+}
+
+// unknownNameError says that nothing has the name that was asked for.
+type unknownNameError struct{ name string }
+
+func (e *unknownNameError) Error() string {
+	return fmt.Sprintf("no broker, channel, trigger or subscription is named %q here; `leat status` shows those there are, -n and -A other namespaces", e.name)
 }
 
 func isNamed(asked, kind, name string) bool {

@@ -198,6 +198,14 @@ type statusError struct {
 // Unwrap returns the reason.
 func (e *statusError) Unwrap() error { return e.error }
 
+// Refused says whether the server has refused a request for a reason that does not
+// pass by itself: who asks, or for what.
+func Refused(err error) bool {
+	refused := (*statusError)(nil)
+	return errors.As(err, &refused) && refused.code >= 400 && refused.code < 500 &&
+		refused.code != http.StatusRequestTimeout && refused.code != http.StatusTooManyRequests
+}
+
 // responseError reads the reason out of a refusal: a Kubernetes Status, a
 // Problem of the operations API, or plain text.
 func responseError(status string, body []byte) error {
