@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +28,50 @@ func (d *Dispatcher) Status(uid string) (Status, bool) {
 		s.addTo(&st, len(subs) > 1)
 	}
 	return st, len(subs) > 0
+}
+
+// Paused are the subscriptions that have paused, by UID: of their Status the reason
+// and the message. Where many are fine they are passed in no time.
+func (d *Dispatcher) Paused() map[string]Status {
+	d.mu.Lock()
+	all := slices.AppendSeq(make([]*target, 0, len(d.targets)), maps.Values(d.targets))
+	d.mu.Unlock()
+	paused := map[string]Status{}
+	var subs []*sub
+	for _, tg := range all {
+		tg.mu.Lock()
+		subs = append(subs[:0], tg.subs...)
+		tg.mu.Unlock()
+		var st Status
+		for _, s := range subs {
+			s.addPause(&st, len(subs) > 1)
+		}
+		if st.Paused {
+			paused[tg.uid] = st
+		}
+	}
+	return paused
+}
+
+// addPause adds whether one partition has paused.
+func (s *sub) addPause(st *Status, many bool) {
+	commitErr := s.r.commits.lastError()
+	t := s.target.get()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tellPause(st, t, commitErr, many)
+}
+
+// tellPause is addPause where s.mu is held.
+func (s *sub) tellPause(st *Status, t *Target, commitErr error, many bool) {
+	reason, message := s.pausedBy(t, commitErr)
+	if reason == "" || st.Paused {
+		return
+	}
+	st.Paused, st.Reason, st.Message = true, reason, message
+	if many {
+		st.Message = fmt.Sprintf("partition %d: %s", s.r.p.Number(), message)
+	}
 }
 
 // Targets are the targets of all subscriptions, by UID. They must not be
@@ -102,12 +147,7 @@ func (s *sub) addTo(st *Status, many bool) {
 	if s.lastOK.After(st.LastSuccessAt) {
 		st.LastSuccessAt = s.lastOK
 	}
-	if reason, message := s.pausedBy(t, commitErr); reason != "" && !st.Paused {
-		st.Paused, st.Reason, st.Message = true, reason, message
-		if many {
-			st.Message = fmt.Sprintf("partition %d: %s", s.r.p.Number(), message)
-		}
-	}
+	s.tellPause(st, t, commitErr, many)
 }
 
 // pausedBy says why nothing new is looked at, if so. s.mu is held.

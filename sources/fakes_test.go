@@ -149,10 +149,16 @@ type fakeDispatcher struct {
 	status   dispatcher.Status // of all
 }
 
-func (d *fakeDispatcher) Status(uid string) (dispatcher.Status, bool) {
+func (d *fakeDispatcher) Paused() map[string]dispatcher.Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.status, d.attached[uid]
+	paused := map[string]dispatcher.Status{}
+	for uid := range d.attached {
+		if d.status.Paused {
+			paused[uid] = d.status
+		}
+	}
+	return paused
 }
 
 func (d *fakeDispatcher) Attach(ch channel.Channel) {

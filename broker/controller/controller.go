@@ -37,7 +37,7 @@ type Dispatcher interface {
 	Detach(ctx context.Context, uid string) error
 	SetTarget(t dispatcher.Target)
 	RemoveTarget(uid string)
-	Status(uid string) (dispatcher.Status, bool)
+	Paused() map[string]dispatcher.Status
 }
 
 // Options are the settings of a Controller; zero values take the defaults.
@@ -361,7 +361,9 @@ func (c *Controller) watchPauses(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		for _, k := range c.pauses.Look(c.targets.all(), c.o.Dispatcher.Status) {
+		all := sync.OnceValue(c.targets.all) // none of which has paused, mostly
+		owner := func(uid string) (key, bool) { k, ok := all()[uid]; return k, ok }
+		for _, k := range c.pauses.Look(c.o.Dispatcher.Paused(), owner) {
 			c.queue.Add(k)
 		}
 	}

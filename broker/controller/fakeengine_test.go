@@ -222,11 +222,12 @@ func (d *fakeDispatcher) RemoveTarget(uid string) {
 	delete(d.targets, uid)
 }
 
-func (d *fakeDispatcher) Status(uid string) (dispatcher.Status, bool) {
+func (d *fakeDispatcher) Paused() map[string]dispatcher.Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s, ok := d.status[uid]
-	return s, ok
+	paused := maps.Clone(d.status)
+	maps.DeleteFunc(paused, func(_ string, s dispatcher.Status) bool { return !s.Paused })
+	return paused
 }
 
 // show is the targets, one line each.

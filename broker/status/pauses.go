@@ -1,7 +1,6 @@
 package status
 
 import (
-	"maps"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,32 +29,41 @@ type pause struct {
 // reported says whether a pause is shown.
 func (p pause) reported() bool { return p.seen >= 2 }
 
-// Look looks at all subscriptions, by UID, and gives the objects whose status
-// has to be written again.
-func (p *Pauses[K]) Look(all map[string]K, status func(uid string) (dispatcher.Status, bool)) []K {
+// Look looks at the subscriptions that have paused, by UID, and gives the objects
+// whose status has to be written again. Owner is the object of a subscription; not
+// ok where it is none of these.
+func (p *Pauses[K]) Look(paused map[string]dispatcher.Status, owner func(uid string) (k K, ok bool)) []K {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.known == nil {
 		p.known = map[string]pause{}
 	}
 	var changed []K
-	for uid, k := range all {
-		s, ok := status(uid)
-		was := p.known[uid]
-		if !ok || !s.Paused || s.Reason == dispatcher.ReasonUnresolved {
-			delete(p.known, uid)
-			if was.reported() {
-				changed = append(changed, k)
-			}
+	for uid, was := range p.known {
+		k, ok := owner(uid)
+		if s := paused[uid]; ok && s.Paused && s.Reason != dispatcher.ReasonUnresolved {
 			continue
 		}
+		delete(p.known, uid)
+		if ok && was.reported() {
+			changed = append(changed, k)
+		}
+	}
+	for uid, s := range paused {
+		if !s.Paused || s.Reason == dispatcher.ReasonUnresolved {
+			continue
+		}
+		k, ok := owner(uid)
+		if !ok {
+			continue
+		}
+		was := p.known[uid]
 		is := pause{reason: s.Reason, message: s.Message, seen: was.seen + 1}
 		p.known[uid] = is
 		if is.reported() && (!was.reported() || was.reason != is.reason) {
 			changed = append(changed, k)
 		}
 	}
-	maps.DeleteFunc(p.known, func(uid string, _ pause) bool { _, ok := all[uid]; return !ok })
 	return changed
 }
 
