@@ -76,6 +76,5 @@ func (l *newest) expire() {
 		l.forget.Reset(left)
 		return
 	}
-	clear(l.values)
-	l.order, l.bytes, l.forget = nil, 0, nil
+	l.values, l.order, l.bytes, l.forget = map[infoBytes]opened{}, nil, 0, nil
 }

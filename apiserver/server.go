@@ -246,3 +246,7 @@ func (s *Server) renewed() error {
 	}
 	return s.WriteKubeconfig(s.o.Kubeconfig)
 }
+
+// Forget gives up what is kept in memory of the latest writes, and gives its bytes.
+// It is for when nothing is written.
+func (s *Server) Forget() int64 { return s.stores.Forget() }

@@ -7,6 +7,8 @@ package direct
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -54,6 +56,17 @@ func (s *Stores) Get(r schema.GroupVersionResource) *storage.Store {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.of[r]
+}
+
+// Forget has all storages give up what they keep for watches; it gives the bytes.
+func (s *Stores) Forget() (bytes int64) {
+	s.mu.Lock()
+	all := slices.Collect(maps.Values(s.of))
+	s.mu.Unlock()
+	for _, st := range all {
+		bytes += st.Forget()
+	}
+	return bytes
 }
 
 // Options are what a Client is made of.

@@ -23,6 +23,10 @@ var ErrOtherVersion = errors.New("the object has another version")
 // Life ends when the store is closed.
 func (s *Store) Life() context.Context { return s.life }
 
+// Forget gives up the objects that are kept for watches, which decode for themselves
+// what they have not seen; it gives their bytes as stored.
+func (s *Store) Forget() int64 { return s.recent.clear() }
+
 // Follow watches all objects from a version on, and delivers what is shared as
 // it is: see Shared.
 func (s *Store) Follow(ctx context.Context, resourceVersion string) (watch.Interface, error) {

@@ -82,11 +82,14 @@ func (r *recent) peek(id slotID) runtime.Object {
 	return nil
 }
 
-// clear forgets all: nobody watches.
-func (r *recent) clear() {
+// clear forgets all, as nobody watches, or all have seen it, and gives the bytes of
+// what was here as it is stored.
+func (r *recent) clear() (bytes int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	bytes = r.bytes
 	r.slots, r.order, r.bytes = map[slotID]*slot{}, nil, 0
+	return bytes
 }
 
 // sharedObject is an object that several watches deliver. It is never changed;

@@ -125,4 +125,8 @@ func TestSharedIsBounded(t *testing.T) {
 	get(1, 400)
 	get(2, 400)
 	is(1, 2)
+	if bytes := r.clear(); bytes != 800 {
+		t.Errorf("%d bytes were given up, want 800", bytes)
+	}
+	is()
 }

@@ -1,7 +1,9 @@
 package controller
 
 import (
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -19,11 +21,13 @@ const (
 	alikeTexts      = 1024
 	alikeLength     = 256
 	alikeConditions = 256
+	alikePairs      = 256
+	alikePairsEach  = 8
 )
 
 // alike has Triggers and Subscriptions share what is the same in many of them:
-// the names of types and conditions, the namespace, the Broker, addresses, and
-// the conditions of those that became ready in the same second. They must not be
+// the names of types and conditions, the namespace, the Broker, addresses, labels
+// and annotations, and the conditions of those that became ready in the same second. They must not be
 // modified then, as nothing in the caches is. It may be used from many
 // goroutines at once.
 type alike struct {
@@ -31,6 +35,8 @@ type alike struct {
 	texts map[string]string
 	// conditions are the latest, by their number and the time of the first.
 	conditions map[moment][]duckv1.Condition
+	// pairs are the latest labels and annotations, by all that is in them.
+	pairs map[string]map[string]string
 }
 
 type moment struct {
@@ -39,7 +45,7 @@ type moment struct {
 }
 
 func newAlike() *alike {
-	return &alike{texts: map[string]string{}, conditions: map[moment][]duckv1.Condition{}}
+	return &alike{texts: map[string]string{}, conditions: map[moment][]duckv1.Condition{}, pairs: map[string]map[string]string{}}
 }
 
 // share replaces what is the same in others.
@@ -50,6 +56,7 @@ func (a *alike) share(obj any) {
 	case *eventingv1.Trigger:
 		a.text(&o.Kind, &o.APIVersion, &o.Namespace, &o.Spec.Broker, &o.Status.SubscriberURI, &o.Status.DeadLetterSinkURI)
 		a.destination(&o.Spec.Subscriber)
+		o.Labels, o.Annotations = a.same(o.Labels), a.same(o.Annotations)
 		a.status(&o.Status.Status)
 	case *messagingv1.Subscription:
 		to := &o.Status.PhysicalSubscription
@@ -58,6 +65,7 @@ func (a *alike) share(obj any) {
 		if o.Spec.Subscriber != nil {
 			a.destination(o.Spec.Subscriber)
 		}
+		o.Labels, o.Annotations = a.same(o.Labels), a.same(o.Annotations)
 		a.status(&o.Status.Status)
 	}
 }
@@ -88,6 +96,28 @@ func (a *alike) status(s *duckv1.Status) {
 		clear(a.conditions)
 	}
 	a.conditions[at] = s.Conditions
+}
+
+// same is a map that holds what this one does, of several the first.
+func (a *alike) same(m map[string]string) map[string]string {
+	if len(m) == 0 || len(m) > alikePairsEach {
+		return m
+	}
+	var form []byte
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		if len(name)+len(m[name]) > alikeLength {
+			return m
+		}
+		form = strconv.AppendQuote(strconv.AppendQuote(form, name), m[name])
+	}
+	if known, ok := a.pairs[string(form)]; ok {
+		return known
+	}
+	if len(a.pairs) >= alikePairs {
+		clear(a.pairs)
+	}
+	a.pairs[string(form)] = m
+	return m
 }
 
 func (a *alike) text(all ...*string) {

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 	"unsafe"
@@ -62,6 +63,20 @@ func TestCachesShareWhatIsTheSame(t *testing.T) {
 		if unsafe.StringData(pair[0]) != unsafe.StringData(pair[1]) {
 			t.Errorf("the same %s is there twice", what)
 		}
+	}
+	marked := func(name, value string) *eventingv1.Trigger {
+		o := made(name, "http://x/", 9, "True")
+		o.Labels, o.Annotations = map[string]string{"l": value, "k": ""}, map[string]string{"a": value}
+		return seen(o)
+	}
+	first, again := marked("a7", "x"), marked("a8", "x")
+	for what, pair := range map[string][2]map[string]string{"labels": {first.Labels, again.Labels}, "annotations": {first.Annotations, again.Annotations}} {
+		if reflect.ValueOf(pair[0]).UnsafePointer() != reflect.ValueOf(pair[1]).UnsafePointer() {
+			t.Errorf("the same %s are there twice", what)
+		}
+	}
+	for i := range 3 * alikePairs {
+		marked("a9", fmt.Sprint(i))
 	}
 	for i := range 3 * alikeTexts { // more than is kept
 		seen(made("a6", fmt.Sprintf("http://%d/", i), int64(i), "True"))
