@@ -224,9 +224,13 @@ func (c *Controller) watchPauses(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		all := sync.OnceValue(c.owners)
-		owner := func(uid string) (key, bool) { k, ok := all()[uid]; return k, ok }
-		for _, k := range c.pauses.Look(c.o.Dispatcher.Paused(), owner) {
+		owners := c.owners()
+		owner := func(uid string) (key, bool) { k, ok := owners[uid]; return k, ok }
+		var paused map[string]dispatcher.Status
+		if len(owners) > 0 {
+			paused = c.o.Dispatcher.Paused()
+		}
+		for _, k := range c.pauses.Look(paused, owner) {
 			c.queue.Add(k)
 		}
 	}

@@ -25,7 +25,7 @@ func decodedAppearance(r redactor, stored []byte, version string) (string, error
 
 const appliedTrigger = `{"apiVersion":"eventing.knative.dev/v1","kind":"Trigger","metadata":{"annotations":{"eventing.knative.dev/creator":"admin","kubectl.kubernetes.io/last-applied-configuration":"{\"apiVersion\":\"eventing.knative.dev/v1\",\"kind\":\"Trigger\",\"metadata\":{\"annotations\":{},\"name\":\"t-0\",\"namespace\":\"default\"},\"spec\":{\"broker\":\"default\",\"delivery\":{\"jitter\":true,\"retry\":3},\"filters\":[{\"exact\":{\"type\":\"a\"}}],\"subscriber\":{\"uri\":\"http://127.0.0.1:1/\"}}}\n"},` +
 	`"creationTimestamp":"2026-01-02T15:04:05Z","generation":1,"managedFields":[{"apiVersion":"eventing.knative.dev/v1","fieldsType":"FieldsV1","fieldsV1":{"f:spec":{".":{},"f:secret":{}}},"manager":"kubectl","operation":"Update","time":"2026-01-02T15:04:05Z"}],"name":"t-0","namespace":"default","uid":"6ba7b810-9dad-11d1-80b4-00c04fd430c8"},` +
-	`"spec":{"broker":"default","delivery":{"jitter":true,"retry":3},"filters":[{"exact":{"type":"a"}}],"subscriber":{"uri":"http://127.0.0.1:1/"}},"status":{"conditions":[{"lastTransitionTime":"2026-01-02T15:04:05Z","status":"True","type":"Ready"}],"observedGeneration":1}}` + "\n"
+	`"spec":{"broker":"default","delivery":{"jitter":true,"retry":3},"filters":[{"exact":{"type":"a"}}],"subscriber":{"uri":"http://127.0.0.1:1/"}},"status":{"conditions":[{"lastTransitionTime":"2026-01-02T15:04:05Z","status":"True","type":"Ready"},{"lastTransitionTime":"2026-01-02T15:04:05Z","message":"the log is being told","status":"True","type":"SubscriptionReady"}],"observedGeneration":1}}` + "\n"
 
 // cleanSeeds are objects in which something is odd, or a credential.
 func cleanSeeds() []string {
@@ -35,7 +35,7 @@ func cleanSeeds() []string {
 		`"a":"\u003c"`, `"a":"<&>"`, "\"a\":\"\u2028\"", "\"a\":\"\xff\"", "\"a\":\"\x01\"", "\"a\":\"\x7f\"", `"a":"\"`, `"a":"tab\t"`, `"a\u0062":1`, "\"a\u2029\":1", `"a":"ä"`, `"a":"` + "\u00a0" + `{\"password\":1}"`,
 		`"a":[]`, `"a":[1,]`, `"a":[1,2,"x",{"b":[{}]}]`, `"a":[{"b":1,"b":2}]`, `"a":` + strings.Repeat("[", 100) + strings.Repeat("]", 100),
 		`"password":""`, `"password":"x"`, `"password":7`, `"password":{"a":"b"}`, `"token":null`, `"a":{"apiKey":"x"}`, `"env":[{"name":"TOKEN","value":"x"}]`, `"env":[{"name":"X","value":"x"}]`,
-		`"a":"http://u:p@h/"`, `"a":"?sig=x"`, `"a":"Bearer 0123456789"`, `"a":"eyJhbGciOiJIUzI1NiJ9.eyJ.x"`, `"a":"-----BEGIN PRIVATE KEY-----x"`, `"a":"{}"`, `"a":" {}"`,
+		`"a":"http://u:p@h/"`, `"a":"?sig=x"`, `"a":"Bearer 0123456789"`, `"a":"x bEARER\t0123456789"`, `"a":"b baſic 0123456789"`, `"a":"a forbearer 0123456789"`, `"a":"bearer"`, `"a":"bearer "`, `"a":"what is basic is what 0123456789"`, `"a":"eyJhbGciOiJIUzI1NiJ9.eyJ.x"`, `"a":"-----BEGIN PRIVATE KEY-----x"`, `"a":"{}"`, `"a":" {}"`,
 		`"a":{"kind":"Secret","data":{"x":"y"}}`, `"kind":"Secret"`, `"kind":["Secret"]`,
 	} {
 		seeds = append(seeds, `{`+member+`,"metadata":{"name":"x"}}`, `{"metadata":{"name":"x"},"spec":{`+member+`}}`, `{"metadata":{"annotations":{`+member+`},"name":"x"}}`, `{"metadata":{"name":"x",`+member+`}}`)
@@ -134,5 +134,28 @@ func BenchmarkAppearance(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestPatternsAreNotPassedOver: where one finds something it is asked.
+func TestPatternsAreNotPassedOver(t *testing.T) {
+	parts := strings.Split(`Bearer|basic|ba`+"\u017f"+`ic|BASIC|x|://|u:p@|@|?|sig=|token=|&|0123456789|eyJhbGciOi|.abc|.|-----BEGIN |PRIVATE KEY-----|RSA | |`+"\t|\n|\u00a0|\f|\r|{|\"", "|")
+	random, found := rand.New(rand.NewPCG(3, 4)), map[int]int{}
+	all := patterns()
+	for range 50_000 {
+		var b strings.Builder
+		for range 1 + random.IntN(8) {
+			b.WriteString(parts[random.IntN(len(parts))])
+		}
+		for i := range all {
+			if p := &all[i]; p.MatchString(b.String()) {
+				if found[i]++; !p.maybe([]byte(b.String())) {
+					t.Fatalf("%s finds something in %q, and is not asked", p, b.String())
+				}
+			}
+		}
+	}
+	if len(found) != len(all) {
+		t.Errorf("of %d patterns %v found something", len(all), found)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"unicode/utf8"
 )
 
 // redacted stands where a credential was.
@@ -21,31 +22,44 @@ type pattern struct {
 	with string
 	// has is in each text in which it finds something: most texts do not have it.
 	has string
-	// any: one of the characters of has is enough.
-	any bool
+	// after: one of the characters of has is enough, behind one of these words.
+	after []string
 }
 
 // maybe says whether the pattern might find something.
 func (p *pattern) maybe(text []byte) bool {
-	if p.any {
-		return bytes.ContainsAny(text, p.has)
+	if p.after == nil {
+		return bytes.Contains(text, []byte(p.has))
 	}
-	return bytes.Contains(text, []byte(p.has))
+	for at, c := range text {
+		if c >= utf8.RuneSelf {
+			return true // there are other letters that are taken for those of a word
+		}
+		if strings.IndexByte(p.has, c) < 0 {
+			continue
+		}
+		for _, word := range p.after {
+			if at >= len(word) && bytes.EqualFold(text[at-len(word):at], []byte(word)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func patterns() []pattern {
 	compile := regexp.MustCompile
 	return []pattern{
 		// The user and password of a URL, wherever it stands.
-		{compile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^/?#\s"'<>]*@`), "${1}" + redacted + "@", "@", false},
+		{compile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^/?#\s"'<>]*@`), "${1}" + redacted + "@", "@", nil},
 		// What a URL's query calls a credential.
-		{compile(`(?i)([?&;](?:[a-z0-9._~-]*(?:token|password|passwd|secret|signature|credential|apikey|api_key|api-key|accesskey|access_key)|sig|key|code)=)[^&;#\s"'<>]+`), "${1}" + redacted, "=", false},
+		{compile(`(?i)([?&;](?:[a-z0-9._~-]*(?:token|password|passwd|secret|signature|credential|apikey|api_key|api-key|accesskey|access_key)|sig|key|code)=)[^&;#\s"'<>]+`), "${1}" + redacted, "=", nil},
 		// Authorization, as a header has it.
-		{compile(`(?i)\b(bearer|basic)(\s+)[a-z0-9._~+/=-]{8,}`), "${1}${2}" + redacted, " \t\n\f\r", true},
+		{compile(`(?i)\b(bearer|basic)(\s+)[a-z0-9._~+/=-]{8,}`), "${1}${2}" + redacted, " \t\n\f\r", []string{"bearer", "basic"}},
 		// A JSON web token.
-		{compile(`\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`), redacted, "eyJ", false},
+		{compile(`\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`), redacted, "eyJ", nil},
 		// A private key.
-		{compile(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)`), redacted, "-----BEGIN ", false},
+		{compile(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)`), redacted, "-----BEGIN ", nil},
 	}
 }
 
