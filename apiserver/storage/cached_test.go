@@ -43,7 +43,7 @@ func namespace(obj any) ([]string, error) { return []string{obj.(*example.Pod).N
 func newCached(tb testing.TB, key func(string, runtime.Object) (string, error)) (apistorage.Interface, *kv.Store) {
 	tb.Helper()
 	s, _ := kvtest.Open(tb, kv.Options{ExpireEvery: 100 * time.Millisecond})
-	o := RESTOptions{KV: s, Codec: newCodec(tb), Cache: true, FreshWait: 50 * time.Millisecond}
+	o := RESTOptions{KV: s, Codec: newCodec(tb), Cache: true, times: times{fresh: 50 * time.Millisecond}}
 	rest, err := o.GetRESTOptions(schema.GroupResource{Resource: "pods"}, nil)
 	if err != nil {
 		tb.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -49,14 +48,9 @@ type RESTOptions struct {
 	AsStored func(r schema.GroupVersionResource) func(object map[string]any) bool
 
 	// See Config.
-	Gather                   kv.Gather
-	SharedBytes              int64
-	ProgressEvery, FreshWait time.Duration
-	WatchBuffer              int
-	// HistoryWindow is how much of the past a watch cache keeps at least; 75 s.
-	HistoryWindow time.Duration
-	// CountEvery is how often a resource's objects are counted for the metrics; 1 min.
-	CountEvery time.Duration
+	Gather      kv.Gather
+	SharedBytes int64
+	times       times
 	// DeleteWorkers delete a collection's objects together; 16: they share the
 	// log's entries.
 	DeleteWorkers int
@@ -70,12 +64,10 @@ func (o RESTOptions) GetRESTOptions(gr schema.GroupResource, _ runtime.Object) (
 		return generic.RESTOptions{}, errors.New("storage: KV and Codec must be set")
 	}
 	setDefault(&o.Prefix, "/registry")
-	setDefault(&o.HistoryWindow, storagebackend.DefaultEventsHistoryWindow)
-	setDefault(&o.CountEvery, time.Minute)
 	setDefault(&o.DeleteWorkers, 16)
 	c := storagebackend.NewDefaultConfig(o.Prefix, o.Codec)
 	c.Type = "leat" // nothing looks at it: the decorator makes the storage
-	c.EventsHistoryWindow = o.HistoryWindow
+	c.EventsHistoryWindow = historyWindow
 	c.Transformer = o.Transformer
 	group := gr.Group
 	if group == "" {
@@ -87,7 +79,7 @@ func (o RESTOptions) GetRESTOptions(gr schema.GroupResource, _ runtime.Object) (
 		EnableGarbageCollection: true,
 		DeleteCollectionWorkers: o.DeleteWorkers,
 		ResourcePrefix:          "/" + group + "/" + gr.Resource,
-		CountMetricPollPeriod:   o.CountEvery,
+		CountMetricPollPeriod:   countEvery,
 	}, nil
 }
 
@@ -103,7 +95,7 @@ func (o RESTOptions) decorate(c *storagebackend.ConfigForResource, resourcePrefi
 	s, err := New(Config{
 		KV: o.KV, Codec: c.Codec, NewFunc: newFunc, Prefix: c.Prefix, ResourcePrefix: resourcePrefix,
 		GroupResource: c.GroupResource, Transformer: c.Transformer, Clock: o.Clock, Gather: o.Gather, SharedBytes: o.SharedBytes, AsStored: asStored,
-		ProgressEvery: o.ProgressEvery, FreshWait: o.FreshWait, WatchBuffer: o.WatchBuffer,
+		times:      o.times,
 		TellDamage: utilfeature.DefaultFeatureGate.Enabled(features.AllowUnsafeMalformedObjectDeletion),
 	})
 	if err != nil {

@@ -48,7 +48,7 @@ func podConfig(tb testing.TB) Config {
 		KV: s, Codec: newCodec(tb), NewFunc: newPod, Prefix: "/", ResourcePrefix: "/pods/",
 		GroupResource: schema.GroupResource{Resource: "pods"},
 		Transformer:   suite.NewPrefixTransformer([]byte(storedPrefix), false),
-		ProgressEvery: 500 * time.Millisecond, FreshWait: 50 * time.Millisecond,
+		times:         times{progress: 500 * time.Millisecond, fresh: 50 * time.Millisecond},
 	}
 }
 

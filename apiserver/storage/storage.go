@@ -24,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apiserver/pkg/features"
 	apistorage "k8s.io/apiserver/pkg/storage"
+	"k8s.io/apiserver/pkg/storage/storagebackend"
 	"k8s.io/apiserver/pkg/storage/value"
 	"k8s.io/apiserver/pkg/storage/value/encrypt/identity"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
@@ -49,29 +50,44 @@ type Config struct {
 	Transformer value.Transformer
 	Clock       raftlog.Clock
 
-	// ProgressEvery is the interval of bookmarks to watches that ask for them; 5 s.
-	ProgressEvery time.Duration
-	// FreshWait is how long a read waits for a resourceVersion that this node
-	// has not reached; 3 s.
-	FreshWait time.Duration
 	// TellDamage names objects that cannot be read as damaged, so that the
 	// registry lets them be deleted unread. It goes with the feature gate
 	// AllowUnsafeMalformedObjectDeletion.
 	TellDamage bool
-	// Shared is how many objects of the latest events are kept decoded, for all
-	// watches; 256: as many as are written until what was made of one is.
-	Shared int
-	// SharedBytes bounds them by their size as stored, but for the latest one;
-	// 2 MiB. Decoded they take some ten times as much.
+	// SharedBytes bounds the objects of the latest events that are kept decoded, for
+	// all watches, by their size as stored, but for the latest one; 2 MiB. Decoded
+	// they take some ten times as much.
 	SharedBytes int64
 	// AsStored says of an object that has no type of its own whether the codec would
 	// leave it as it is in JSON: then it is not asked. nil: it always is.
 	AsStored func(object map[string]any) bool
 	// Gather has those who Follow take many writes together.
 	Gather kv.Gather
-	// WatchBuffer is how many events may wait for a watch's reader, decoded; 100.
-	WatchBuffer int
+
+	times times // zero: usualTimes; tests have others
 }
+
+// These are no settings: what they bound is bounded by others already, or is what
+// clients of Kubernetes' API count on.
+const (
+	// watchBuffer is how many events may wait for a watch's reader, decoded. Behind
+	// them wait as many as the store's WatchQueue says, as they are stored.
+	watchBuffer = 100
+	// sharedObjects is how many objects are kept decoded at most, beside what
+	// Config.SharedBytes says: as many as are written until what was made of one is.
+	sharedObjects = 256
+	// historyWindow is how much of the past a watch cache keeps at least: 75 s.
+	historyWindow = storagebackend.DefaultEventsHistoryWindow
+	// countEvery is how often a resource's objects are counted, for the metrics.
+	countEvery = time.Minute
+)
+
+// times are how long a read waits for a resourceVersion that this node has not
+// reached, and the interval of bookmarks to watches that ask for them.
+type times struct{ fresh, progress time.Duration }
+
+// usualTimes are those of Kubernetes' own storage: clients' time limits go by them.
+var usualTimes = times{fresh: 3 * time.Second, progress: 5 * time.Second}
 
 // Store is a resource's storage. It is safe for concurrent use.
 type Store struct {
@@ -103,10 +119,8 @@ func New(c Config) (*Store, error) {
 		return nil, fmt.Errorf("storage: resource prefix %q must begin with a slash and name a resource", c.ResourcePrefix)
 	}
 	setDefault(&c.Prefix, "/registry")
-	setDefault(&c.ProgressEvery, 5*time.Second)
-	setDefault(&c.FreshWait, 3*time.Second)
-	setDefault(&c.WatchBuffer, 100)
-	setDefault(&c.Shared, 256)
+	setDefault(&c.times.progress, usualTimes.progress)
+	setDefault(&c.times.fresh, usualTimes.fresh)
 	setDefault(&c.SharedBytes, 2<<20)
 	if c.Transformer == nil {
 		c.Transformer = identity.NewEncryptCheckTransformer()
@@ -120,7 +134,7 @@ func New(c Config) (*Store, error) {
 	}
 	life, end := context.WithCancel(context.Background())
 	return &Store{
-		c: c, transformer: c.Transformer, root: root, recent: newRecent(c.Shared, c.SharedBytes), life: life, close: end,
+		c: c, transformer: c.Transformer, root: root, recent: newRecent(sharedObjects, c.SharedBytes), life: life, close: end,
 		unsafely: utilfeature.DefaultFeatureGate.Enabled(features.AllowUnsafeMalformedObjectDeletion),
 	}, nil
 }
@@ -255,7 +269,7 @@ func (s *Store) reach(ctx context.Context, rev uint64) error {
 	if s.c.KV.Rev() >= rev {
 		return nil
 	}
-	wait, cancel := context.WithTimeout(ctx, s.c.FreshWait)
+	wait, cancel := context.WithTimeout(ctx, s.c.times.fresh)
 	defer cancel()
 	err := s.c.KV.WaitRev(wait, rev)
 	if err != nil && wait.Err() != nil {

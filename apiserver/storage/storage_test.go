@@ -169,8 +169,9 @@ func TestWatchBelowTheHistoryIsGone(t *testing.T) {
 // A watch that is not read ends; the next one goes on where it ended, and
 // nothing is missed.
 func TestSlowWatchGoesOnElsewhere(t *testing.T) {
+	const many = 2 * watchBuffer
 	k, _ := kvtest.Open(t, kv.Options{WatchQueue: 10})
-	s := newStore(t, func(c *Config) { c.KV, c.WatchBuffer = k, 2 })
+	s := newStore(t, func(c *Config) { c.KV = k })
 	since := mustCreate(t, s, pod("first")).ResourceVersion
 	begin := func() watch.Interface {
 		w, err := s.Watch(t.Context(), "/pods/", apistorage.ListOptions{ResourceVersion: since, Predicate: apistorage.Everything, Recursive: true})
@@ -182,7 +183,7 @@ func TestSlowWatchGoesOnElsewhere(t *testing.T) {
 	seen := 0
 	read := func(w watch.Interface) {
 		defer w.Stop()
-		for seen < 50 {
+		for seen < many {
 			e, open := <-w.ResultChan()
 			if !open {
 				return
@@ -196,14 +197,14 @@ func TestSlowWatchGoesOnElsewhere(t *testing.T) {
 		}
 	}
 	w := begin()
-	for i := range 50 {
+	for i := range many {
 		mustCreate(t, s, pod(fmt.Sprint("pod-", i)))
 	}
-	if read(w); seen == 50 {
+	if read(w); seen == many {
 		t.Fatal("the watch that was not read did not end")
 	}
-	if read(begin()); seen != 50 {
-		t.Errorf("the second watch ended after %d of 50", seen)
+	if read(begin()); seen != many {
+		t.Errorf("the second watch ended after %d of %d", seen, many)
 	}
 }
 
@@ -253,7 +254,7 @@ func TestConfigIsChecked(t *testing.T) {
 
 // A read at a version that is not here yet waits for it.
 func TestReadWaitsForAVersion(t *testing.T) {
-	s := newStore(t, func(c *Config) { c.FreshWait = time.Minute })
+	s := newStore(t, func(c *Config) { c.times.fresh = time.Minute })
 	at := fmt.Sprint(s.c.KV.Rev() + 1)
 	done := make(chan error)
 	go func() {

@@ -51,7 +51,7 @@ func (s *Store) watch(ctx context.Context, key string, opts apistorage.ListOptio
 	}
 	w := &watcher{
 		s: s, opts: opts, key: key, since: rev, ctx: ctx, cancel: cancel,
-		all: opts.Predicate.Empty(), results: make(chan watch.Event, s.c.WatchBuffer),
+		all: opts.Predicate.Empty(), results: make(chan watch.Event, watchBuffer),
 	}
 	w.plan(rev)
 	if w.initial {
@@ -379,7 +379,7 @@ func (t *ticker) start(s *Store) (stop func()) {
 		go func() {
 			for {
 				select {
-				case <-s.c.Clock.After(s.c.ProgressEvery):
+				case <-s.c.Clock.After(s.c.times.progress):
 					s.c.KV.Progress(s.all())
 				case <-ctx.Done():
 					return
