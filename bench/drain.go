@@ -48,7 +48,9 @@ func (l *backlog) drain(ctx context.Context) error {
 		return err
 	}
 	live := way{l.Group, l.Address, server.Path("many"), load.Event{Data: load.Payload(l.size, "")}, []*load.Topic{topic}, &l.next}
-	if err := l.turns(ctx, []step{l.half("live alone", live, rate)}); err != nil {
+	// Before and after, as a machine is not the same for long.
+	alone := l.half("live alone", live, rate)
+	if err := l.turns(ctx, []step{alone}); err != nil {
 		return err
 	}
 	behind := l.sink.Topic("behind")
@@ -71,9 +73,15 @@ func (l *backlog) drain(ctx context.Context) error {
 	}
 	n, _ := behind.Received()
 	l.samples["drain beside"] = []stats.Sample{stats.Of(n, time.Since(began), nil)}
-	return l.measure(ctx, step{"drain alone", l.Group, func(ctx context.Context) (stats.Sample, error) {
+	if err := l.measure(ctx, step{"drain alone", l.Group, func(ctx context.Context) (stats.Sample, error) {
 		return l.drainRest(ctx, behind)
-	}})
+	}}); err != nil {
+		return err
+	}
+	if err := l.Delete(ctx, "behind"); err != nil {
+		return err
+	}
+	return l.turns(ctx, []step{alone})
 }
 
 // turnsBeside is how many turns there are beside a drain for each one without: a
