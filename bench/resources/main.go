@@ -141,7 +141,8 @@ func create(ctx context.Context, o options, s *server) error {
 	return <-profiled
 }
 
-// idle counts the writes of a server on which nothing happens.
+// idle counts the writes of a server on which nothing happens, and its processor
+// time: first while it collects what the creation left behind, then for good.
 func idle(ctx context.Context, o options, s *server, before memory) error {
 	if err := wait(ctx, 2*time.Second); err != nil { // for what was begun
 		return err
@@ -150,16 +151,11 @@ func idle(ctx context.Context, o options, s *server, before memory) error {
 	if err != nil {
 		return err
 	}
-	cpu, _, err := s.cpu()
-	if err != nil {
-		return err
-	}
-	if err := wait(ctx, o.idle); err != nil {
-		return err
-	}
-	cpuAfter, _, err := s.cpu()
-	if err != nil {
-		return err
+	var busy [2]float64
+	for i := range busy {
+		if busy[i], err = s.busy(ctx, o.idle); err != nil {
+			return err
+		}
 	}
 	to, err := s.revision(ctx)
 	if err != nil {
@@ -174,9 +170,22 @@ func idle(ctx context.Context, o options, s *server, before memory) error {
 			return err
 		}
 	}
-	fmt.Printf("idle for %s: %d writes\nwith %d Triggers: %s, %+d MiB of heap, %+d MiB resident; processor %.2f%% of a core\n",
-		o.idle, to-from, o.triggers, after, (after.heap-before.heap)>>20, (after.resident-before.resident)>>20, 100*(cpuAfter-cpu).Seconds()/o.idle.Seconds())
+	fmt.Printf("idle twice for %s: %d writes; processor %.2f%% of a core, while it collects what the creation left, then %.2f%%\n", o.idle, to-from, busy[0], busy[1])
+	fmt.Printf("with %d Triggers: %s, %+d MiB of heap, %+d MiB resident\n", o.triggers, after, (after.heap-before.heap)>>20, (after.resident-before.resident)>>20)
 	return nil
+}
+
+// busy is how much of a core the server takes for a while, in percent.
+func (s *server) busy(ctx context.Context, d time.Duration) (float64, error) {
+	cpu, _, err := s.cpu()
+	if err != nil {
+		return 0, err
+	}
+	if err := wait(ctx, d); err != nil {
+		return 0, err
+	}
+	after, _, err := s.cpu()
+	return 100 * (after - cpu).Seconds() / d.Seconds(), err
 }
 
 func watch(ctx context.Context, o options, s *server) error {
