@@ -263,6 +263,7 @@ func (c *Controller) work(ctx context.Context, q queue, do func(context.Context,
 }
 
 func (c *Controller) reconcile(ctx context.Context, k key) error {
+	c.echoes.forget(k) // before it is looked at
 	switch k.kind {
 	case kindBroker, kindChannel, kindInMemoryChannel:
 		return c.reconcileLog(ctx, k)

@@ -4,7 +4,7 @@ import "sync"
 
 // echoes are the versions that objects have since their status was written here,
 // until they come back by the watch: nothing is to be done then that was not done
-// before, and what has changed meanwhile comes by itself.
+// before, unless they were reconciled in between.
 type echoes struct {
 	mu       sync.Mutex
 	expected map[key]string
@@ -31,4 +31,13 @@ func (e *echoes) heard(k key, version string) bool {
 	expected, ok := e.expected[k]
 	delete(e.expected, k)
 	return ok && expected == version
+}
+
+// forget has whatever comes next looked at. It is for who reconciles an object: as
+// long as its echo has not come, it is seen as it was before. A status that is right
+// for that is not written, although another one is stored.
+func (e *echoes) forget(k key) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.expected, k)
 }

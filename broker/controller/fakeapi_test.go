@@ -38,6 +38,7 @@ type fakeAPI struct {
 	statuses []string      // of which objects the status was written
 	fail     func(status *unstructured.Unstructured) error
 	got      func(name string) // called after an object was looked up
+	held     string            // the resource of which watches tell nothing for now
 }
 
 func newFakeAPI() *fakeAPI {
@@ -113,6 +114,15 @@ func (a *fakeAPI) remove(o object) {
 		delete(a.objects, o)
 		a.record(watch.Deleted, u)
 	}
+}
+
+// hold has watches of a resource tell nothing until another is held; "" is none.
+func (a *fakeAPI) hold(resource string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.held = resource
+	close(a.changed)
+	a.changed = make(chan struct{})
 }
 
 // written gives and forgets of which objects the status was written.
@@ -223,6 +233,9 @@ func (r *fakeResource) Watch(ctx context.Context, o metav1.ListOptions) (watch.I
 		for {
 			r.api.mu.Lock()
 			pending, changed := r.api.history[from:], r.api.changed
+			if r.api.held == r.resource.Resource {
+				pending = nil
+			}
 			r.api.mu.Unlock()
 			for _, e := range pending {
 				from++

@@ -40,3 +40,21 @@ SubscriptionReady Unknown NoLog there is no log yet for Broker default/b
 subscriberUri http://example.com/`)
 	})
 }
+
+// TestReferenceThatGoesBeforeTheEcho: what comes and is gone again before the
+// status that tells of it has come back by the watch. The Trigger is seen with the
+// status of before then, which is right again, but is not what is stored.
+func TestReferenceThatGoesBeforeTheEcho(t *testing.T) {
+	in(t, func(w *world) {
+		w.apply(broker("b", "") + "\n---\n" + trigger("t", "subscriber: {ref: {apiVersion: v1, kind: Service, name: s}}"))
+		const missing = "Ready False NotFound\nSubscriberResolved False NotFound subscriber: Service default/s not found"
+		w.expect("before", w.status("Trigger", "t"), missing)
+		w.api.hold("triggers")
+		w.apply("apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {type: ExternalName, externalName: example.com}")
+		w.expect("while it is there", w.status("Trigger", "t"), "Ready True\nsubscriberUri http://example.com/")
+		w.remove("Service", "s")
+		w.api.hold("")
+		w.wait(time.Minute)
+		w.expect("when it is gone", w.status("Trigger", "t"), missing)
+	})
+}

@@ -58,6 +58,11 @@ func TestEchoes(t *testing.T) {
 	if e.heard(a, "4") || e.heard(a, "3") {
 		t.Error("a later version is an echo, or something is expected after it")
 	}
+	e.expect(a, "4", came(false))
+	e.forget(a)
+	if e.heard(a, "4") {
+		t.Error("what was reconciled meanwhile is not looked at")
+	}
 	e.expect(a, "5", came(true))
 	if e.heard(a, "5") || len(e.expected) > 0 {
 		t.Error("what came before it was expected is expected still")
