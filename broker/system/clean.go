@@ -32,7 +32,7 @@ func (r redactor) clean(stored []byte, version string) (data []byte, ok bool) {
 		less := metadata.Without(text.Value, "managedFields")
 		stored = slices.Concat(stored[:text.From], less, stored[text.To:])
 		text.To, text.Value = text.From+len(less), less
-		if metadata, err = members.Of(less); err != nil {
+		if metadata, err = members.Of(less); err != nil || metadata.Get("managedFields") != nil {
 			return nil, false
 		}
 	}
@@ -93,7 +93,7 @@ func (s *scan) value(depth int) bool {
 		return ok && s.harmless(text)
 	}
 	from := s.at
-	for s.at < len(s.text) && !bytes.ContainsRune([]byte(`,]}"{[: `), rune(s.text[s.at])) {
+	for s.at < len(s.text) && !bytes.ContainsRune([]byte(",]}\"{[: \t\r\n"), rune(s.text[s.at])) {
 		s.at++
 	}
 	s.out = append(s.out, s.text[from:s.at]...)

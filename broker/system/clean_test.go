@@ -29,7 +29,8 @@ const appliedTrigger = `{"apiVersion":"eventing.knative.dev/v1","kind":"Trigger"
 
 // cleanSeeds are objects in which something is odd, or a credential.
 func cleanSeeds() []string {
-	seeds := []string{appliedTrigger, "{}", `{"metadata":{}}`, `{"metadata":null}`, `{"metadata":[]}`, `{"a":1}`, "", "null", `{"metadata":{"managedFields":[]}}`, `{"metadata":{"resourceVersion":"1"}}`}
+	seeds := []string{appliedTrigger, "{}", `{"metadata":{}}`, `{"metadata":null}`, `{"metadata":[]}`, `{"a":1}`, "", "null", `{"metadata":{"managedFields":[]}}`, `{"metadata":{"managedFields":[],"managedFields":[]}}`, `{"metadata":{"resourceVersion":"1"}}`,
+		`{"metadata":{"annotations":{"` + lastApplied + `":"{\"a\":1` + "\t" + `}"}}}`}
 	for _, member := range []string{
 		`"":1`, `"a":-0`, `"a":1.50`, `"a":1E5`, `"a":12345678901234567890123`, `"a":01`, `"a":nul`, `"a":true`, `"a":`, `"a":"b`, `"a" :1`, `"a": 1`, `"a":1,"a":2`, `"b":1,"a":2`, `"a":1,`,
 		`"a":"\u003c"`, `"a":"<&>"`, "\"a\":\"\u2028\"", "\"a\":\"\xff\"", "\"a\":\"\x01\"", "\"a\":\"\x7f\"", `"a":"\"`, `"a":"tab\t"`, `"a\u0062":1`, "\"a\u2029\":1", `"a":"ä"`, `"a":"` + "\u00a0" + `{\"password\":1}"`,
