@@ -2,6 +2,7 @@ package raftlog
 
 import (
 	"bytes"
+	"math"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -34,23 +35,25 @@ func TestGatheringLeavesLittleGarbage(t *testing.T) {
 		c.finish(b, make([]any, b.n), nil)
 		return len(b.buf)
 	}
-	kept, handed := 0, 0
+	// The best of many rounds, as the pool may lose a buffer at any time, and does
+	// so at random under the race detector.
+	garbage := math.Inf(1) // for each byte that is kept
 	var before, after runtime.MemStats
-	for round := range 21 {
-		if round == 1 { // the buffers have become as large as they are needed
-			runtime.ReadMemStats(&before)
-			kept, handed = 0, 0
-		}
+	for range 40 {
+		kept, handed := 0, 0
+		runtime.ReadMemStats(&before)
 		for _, sizes := range [][]int{slices.Repeat([]int{16 << 10}, 50), {1}, slices.Repeat([]int{80 << 10}, 12), {40 << 10}, slices.Repeat([]int{1 << 10}, 100)} {
 			kept += entry(sizes...)
 			for _, size := range sizes {
 				handed += size
 			}
 		}
+		runtime.ReadMemStats(&after)
+		// Beside the commands themselves, which are made for the test.
+		took := int(after.TotalAlloc-before.TotalAlloc) - handed
+		garbage = min(garbage, float64(took-kept)/float64(kept))
 	}
-	runtime.ReadMemStats(&after)
-	// Beside the commands themselves, which are made for the test.
-	if took := int(after.TotalAlloc-before.TotalAlloc) - handed; took > 2*kept {
-		t.Errorf("%d bytes were allocated for entries of %d", took, kept)
+	if garbage > 0.2 {
+		t.Errorf("%.2f bytes of garbage for each byte of an entry", garbage)
 	}
 }
