@@ -85,7 +85,8 @@ func (c *conn) serve() {
 		if !ok {
 			return
 		}
-		switch c.readHead(now) {
+		v, began := c.readHead(now)
+		switch v {
 		case other:
 			handed = true
 			c.handOver()
@@ -93,7 +94,7 @@ func (c *conn) serve() {
 		case incomplete:
 			return // it did not come in time, or at all
 		}
-		done, ok := c.answer(now)
+		done, ok := c.answer(now, began)
 		if !done {
 			handed = true
 			c.handOver()
@@ -169,30 +170,36 @@ func (c *conn) setReadBy(t time.Time) {
 	_ = c.rwc.SetReadDeadline(t) // where it fails, so does the read
 }
 
-// readHead reads until the head that has begun is whole.
-func (c *conn) readHead(now time.Time) verdict {
+// readHead reads until the head that has begun is whole, and says when it was: its
+// peer may have taken its time.
+func (c *conn) readHead(now time.Time) (verdict, time.Time) {
 	for late := false; ; {
 		v := c.head.parse(c.unread())
 		if v != incomplete {
-			return v
+			if late {
+				return v, time.Now()
+			}
+			return v, now
 		}
 		if len(c.unread()) == len(c.buf) {
-			return other // a head that is larger is net/http's to bound
+			return other, now // a head that is larger is net/http's to bound
 		}
 		if !late {
 			late = true
 			c.setReadBy(now.Add(c.s.o.ReadHeaderTimeout))
 		}
 		if c.fill() != nil {
-			return incomplete
+			return incomplete, now
 		}
 	}
 }
 
-// answer answers the request whose head was read. done is false where that is
-// for net/http to do; ok says whether the connection goes on.
-func (c *conn) answer(now time.Time) (done, ok bool) {
+// answer answers the request whose head has come from now on, and was whole when
+// it began. done is false where that is for net/http to do; ok says whether the
+// connection goes on.
+func (c *conn) answer(now, began time.Time) (done, ok bool) {
 	r := c.request(now)
+	r.Began = began
 	var a Answer
 	if !c.s.o.Handler(r, &a) {
 		return false, false

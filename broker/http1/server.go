@@ -16,7 +16,7 @@ import (
 // Request is a plain request.
 type Request struct {
 	Path, Host string
-	// Began is when the server has come to it.
+	// Began is when its head was there, and the server came to it.
 	Began time.Time
 	// Headers, which are without Host, and Body are good until the request is answered, but the strings
 	// may be kept.

@@ -148,6 +148,23 @@ func TestSilenceEnds(t *testing.T) {
 	}
 }
 
+// TestRequestBeginsWhenItsHeadIsThere, however long that took; that of its body
+// counts.
+func TestRequestBeginsWhenItsHeadIsThere(t *testing.T) {
+	inFakeTime(t, func(w *world) {
+		p := w.dial()
+		for range 2 {
+			p.send("POST /took HTTP/1.1\r\nHost: x\r\n")
+			time.Sleep(3 * time.Second)
+			p.send("Content-Length: 1\r\n\r\n")
+			time.Sleep(2 * time.Second)
+			p.send("x")
+			p.expect(t, "202 2s")
+		}
+		p.Close()
+	})
+}
+
 // TestBusyConnectionsGoOn for longer than any deadline.
 func TestBusyConnectionsGoOn(t *testing.T) {
 	inFakeTime(t, func(w *world) {
@@ -257,10 +274,11 @@ func BenchmarkConn(b *testing.B) {
 	for b.Loop() {
 		c.at = [2]int{0, copy(c.buf, raw)}
 		now := time.Now()
-		if v := c.readHead(now); v != plain {
+		v, began := c.readHead(now)
+		if v != plain {
 			b.Fatal(v)
 		}
-		if done, ok := c.answer(now); !done || !ok {
+		if done, ok := c.answer(now, began); !done || !ok {
 			b.Fatal(done, ok)
 		}
 	}

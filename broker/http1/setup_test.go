@@ -76,6 +76,9 @@ func (w *world) handle(r *Request, a *Answer) bool {
 	}
 	w.plains.Add(1)
 	switch body, whole := r.Body.Whole(); {
+	case r.Path == "/took":
+		_, _ = io.Copy(io.Discard, &r.Body)
+		a.Body = []byte(time.Since(r.Began).String())
 	case r.Path == "/long":
 		a.Body = make([]byte, 2*bufferSize)
 	case r.Path == "/large":
