@@ -34,7 +34,7 @@ const (
 
 // bodySizes are the sizes of buffers that are kept for later requests, until
 // they have not been used for a while (sync.Pool). A body leaves at most half of
-// one unused, but for the smallest; what is larger is made for its request alone.
+// one unused, but for the two smallest; what is larger is made for its request alone.
 var bodySizes = [...]int64{smallBody, mediumBody, 128 << 10, 256 << 10, 512 << 10, 1 << 20}
 
 // unpooled is the number of a buffer's size that is none of bodySizes.

@@ -142,7 +142,8 @@ func (e *Event) DeleteExtension(name string) {
 }
 
 // Clone copies an event, so that its attributes can be changed. The data and
-// the pass-through headers are shared: they are never changed in place.
+// the pass-through headers are shared: they are not changed in place, but by a
+// Reader that is used again, whose events end with their request.
 func (e *Event) Clone() *Event {
 	c := *e
 	c.Extensions = slices.Clone(e.Extensions)
