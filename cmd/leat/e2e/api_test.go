@@ -82,6 +82,13 @@ func (s *server) becomes(manifest, want string) {
 	s.t.Fatalf("%s %s: %q, want %q", u.GetKind(), u.GetName(), got, want)
 }
 
+// subscribed waits until the log knows a Trigger, be its subscriber there or not.
+func (s *server) subscribed(manifest string) {
+	s.t.Helper()
+	u := parse(s.t, manifest)[0]
+	eventually(s.t, 20*time.Second, "the log knows "+u.GetName(), func() bool { return s.condition(u, "SubscriptionReady") == "True" })
+}
+
 // sink is a subscriber in the test's own process.
 type sink struct {
 	*httptest.Server
@@ -133,6 +140,7 @@ func TestSubscriberThatIsMissing(t *testing.T) {
 	s.put(broker)
 	s.becomes(trigger, "NotFound subscriber: Service default/orders not found")
 	s.becomes(broker, s.url("/default/default"))
+	s.subscribed(trigger) // from here on it is the log's to keep what comes
 	s.send("/default/default", "early")
 
 	s.put(orders + "}\nspec: {ports: [{port: 80}]}")
