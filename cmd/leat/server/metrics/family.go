@@ -3,6 +3,7 @@ package metrics
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -42,29 +43,52 @@ type family[M any] struct {
 
 // with finds or begins a series.
 func (f *family[M]) with(v values) M {
+	m, _ := f.find(v)
+	return m
+}
+
+// find is with; it says no where there is no such series, and no room for it.
+func (f *family[M]) find(v values) (M, bool) {
 	f.mu.RLock()
 	m, ok := f.series[v]
 	f.mu.RUnlock()
 	if ok {
-		return m
+		return m, true
 	}
 	return f.begin(v)
 }
 
 // begin begins a series, unless another has meanwhile. The values are copied,
 // so that they are on the heap in this case only.
-func (f *family[M]) begin(v values) M {
+func (f *family[M]) begin(v values) (M, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if m, ok := f.series[v]; ok {
-		return m
+		return m, true
 	}
 	if len(f.series) >= f.limit {
 		f.refused.Inc()
-		return f.nowhere
+		return f.nowhere, false
 	}
 	m := f.WithLabelValues(slices.Clone(v[:f.labels])...)
 	f.series[v] = m
+	return m, true
+}
+
+// handle keeps a series at hand that each request is counted in: to find it by
+// its labels takes longer than to count. Whoever has handles drops them where
+// series are ended (retain).
+type handle[M any] struct{ found atomic.Pointer[M] }
+
+// in finds or begins the series in f.
+func (h *handle[M]) in(f *family[M], v *values) M {
+	if m := h.found.Load(); m != nil {
+		return *m
+	}
+	m, ok := f.find(*v)
+	if ok { // else each observation is one refused
+		h.found.Store(&m)
+	}
 	return m
 }
 

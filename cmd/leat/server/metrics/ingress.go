@@ -1,7 +1,12 @@
 package metrics
 
 import (
+	"net/http"
 	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/leat-dev/leat/broker"
 )
@@ -9,9 +14,13 @@ import (
 type ingressMetrics struct {
 	requests, events, bytes, unavailable *counters
 	seconds                              *histograms
+
+	mu       sync.RWMutex
+	channels map[channelName]*channelSeries
 }
 
 func (m *ingressMetrics) declare(s *set) {
+	m.channels = map[channelName]*channelSeries{}
 	m.requests = s.counter("leat_ingress_requests_total", "Event requests, by the broker or channel that they named, and the status they were answered with. Those that named nothing have no name here.", with(channelLabels, "code")...)
 	m.events = s.counter("leat_ingress_events_total", "Events accepted: written and synced.", channelLabels...)
 	m.bytes = s.counter("leat_ingress_received_bytes_total", "Bodies of event requests, also of those refused.", channelLabels...)
@@ -19,20 +28,64 @@ func (m *ingressMetrics) declare(s *set) {
 	m.unavailable = s.counter("leat_ingress_unavailable_total", "Event requests answered with 503, by reason: disk (free space is below disk-floor, or the log at max-disk), stall (the disk has not answered for stall-after), queue (max-pending-bytes), requests (max-requests), body_memory (max-body-memory), time (append-timeout, or the sender left), leader, other.", "reason")
 }
 
+// channelName is what a request named.
+type channelName struct{ kind, namespace, name string }
+
+// channelSeries are the series of one broker or channel.
+type channelSeries struct {
+	of, ofAccepted          values // the latter with the code of what is accepted
+	seconds                 handle[prometheus.Observer]
+	bytes, events, accepted handle[prometheus.Counter]
+}
+
+// series are those of what a request named. They are bounded as each metric's are.
+func (m *ingressMetrics) series(n channelName) *channelSeries {
+	m.mu.RLock()
+	s := m.channels[n]
+	m.mu.RUnlock()
+	if s != nil {
+		return s
+	}
+	// The names are pieces of a request's head, which is not to be kept.
+	n.namespace, n.name = strings.Clone(n.namespace), strings.Clone(n.name)
+	of := channelValues(n.kind, n.namespace, n.name)
+	s = &channelSeries{of: of, ofAccepted: of}
+	s.ofAccepted[len(channelLabels)] = strconv.Itoa(http.StatusAccepted)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.channels) < m.seconds.limit {
+		m.channels[n] = s
+	}
+	return s
+}
+
+// forget drops the handles, as series have been ended.
+func (m *ingressMetrics) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.channels)
+}
+
 // Request is told of each event request.
 func (m *Metrics) Request(r broker.Served) {
-	v := channelValues(r.Kind, r.Namespace, r.Name)
-	m.ingress.seconds.with(v).Observe(r.Took.Seconds())
+	x := &m.ingress
+	s := x.series(channelName{r.Kind, r.Namespace, r.Name})
+	s.seconds.in(x.seconds, &s.of).Observe(r.Took.Seconds())
 	if r.Bytes > 0 {
-		m.ingress.bytes.with(v).Add(float64(r.Bytes))
+		s.bytes.in(x.bytes, &s.of).Add(float64(r.Bytes))
 	}
 	if r.Events > 0 {
-		m.ingress.events.with(v).Add(float64(r.Events))
+		s.events.in(x.events, &s.of).Add(float64(r.Events))
 	}
+	if r.Status == http.StatusAccepted {
+		s.accepted.in(x.requests, &s.ofAccepted).Inc()
+		return
+	}
+	v := s.of
 	v[len(channelLabels)] = strconv.Itoa(r.Status)
-	m.ingress.requests.with(v).Inc()
+	x.requests.with(v).Inc()
 	if r.Shortage != "" {
-		m.ingress.unavailable.with(values{r.Shortage}).Inc()
+		x.unavailable.with(values{r.Shortage}).Inc()
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/leat-dev/leat/raftlog"
 )
 
@@ -29,13 +31,18 @@ var classes = map[raftlog.Class]string{raftlog.Events: "events", raftlog.Control
 func (m *Metrics) Log(group string) raftlog.Hooks {
 	l := &m.log
 	commands, bytes, syncs := l.commands.with(values{group}), l.bytes.with(values{group}), l.syncSeconds.with(values{group})
+	of := values{group, classes[raftlog.Events]}
+	var events handle[prometheus.Observer]
 	return raftlog.Hooks{
 		Proposed: func(c raftlog.Class, took time.Duration, err error) {
-			if err != nil {
+			switch {
+			case err != nil:
 				l.refused.with(values{group, classes[c], refusal(err)}).Inc()
-				return
+			case c == raftlog.Events:
+				events.in(l.append, &of).Observe(took.Seconds())
+			default:
+				l.append.with(values{group, classes[c]}).Observe(took.Seconds())
 			}
-			l.append.with(values{group, classes[c]}).Observe(took.Seconds())
 		},
 		Entry: func(n, size int, err error) {
 			l.entries.with(values{group, result(err)}).Inc()

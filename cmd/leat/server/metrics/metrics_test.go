@@ -221,6 +221,16 @@ func TestSeriesEndWithTheirObject(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.never(`broker="b"`)
+	// One of the same name begins anew, and is counted.
+	if _, err := r.log.Ensure(t.Context(), channel.ID{Kind: "Broker", Namespace: "ns", Name: "b", UID: "2"}, channel.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	r.m.Request(broker.Served{Kind: "Broker", Namespace: "ns", Name: "b", Status: 202, Events: 2, Bytes: 3})
+	want(t, page(t, r.m),
+		`leat_ingress_requests_total{broker="b",channel="",code="202",namespace="ns"} 1`,
+		`leat_ingress_events_total{broker="b",channel="",namespace="ns"} 2`,
+		`leat_ingress_received_bytes_total{broker="b",channel="",namespace="ns"} 3`,
+		`leat_ingress_request_duration_seconds_count{broker="b",channel="",namespace="ns"} 1`)
 	want(t, page(t, r.m), `leat_ingress_requests_total{broker="",channel="",code="404",namespace=""} 1`)
 }
 
