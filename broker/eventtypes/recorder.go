@@ -8,9 +8,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -79,13 +81,27 @@ type sighting struct {
 	schema string
 }
 
+// seenKind is a type that is recorded of a broker, or will be.
+type seenKind struct {
+	broker string // its UID
+	kind
+}
+
+// recents is how many types at most are found without a look at seen.
+const recents = 256
+
 // Recorder records types. Observe may be called from many goroutines at once.
 type Recorder struct {
 	o     Options
 	queue chan sighting
 
+	seed maphash.Seed
+	// recent are some of seen, by their hash: most events are of a type that was
+	// seen a moment ago. They are filled with mu held, be it to read.
+	recent [recents]atomic.Pointer[seenKind]
+
 	mu   sync.RWMutex
-	seen map[string]map[kind]bool // by the broker's UID
+	seen map[string]map[kind]*seenKind // by the broker's UID
 
 	// recorded are the names of what is recorded, also in earlier lives, by the
 	// broker's UID. Run's alone.
@@ -95,7 +111,7 @@ type Recorder struct {
 // New makes a Recorder; Run does what it is told.
 func New(o Options) *Recorder {
 	o = o.withDefaults()
-	return &Recorder{o: o, queue: make(chan sighting, o.Queue), seen: map[string]map[kind]bool{}, recorded: map[string]map[string]bool{}}
+	return &Recorder{o: o, queue: make(chan sighting, o.Queue), seed: maphash.MakeSeed(), seen: map[string]map[kind]*seenKind{}, recorded: map[string]map[string]bool{}}
 }
 
 // Observe is told of events that a broker has accepted. It does not wait, and
@@ -112,10 +128,18 @@ func (r *Recorder) Observe(id channel.ID, events []*event.Event) {
 }
 
 func (r *Recorder) known(uid string, k kind) bool {
+	at := &r.recent[(maphash.String(r.seed, k.eventType)+uint64(len(k.source)))%recents]
+	if n := at.Load(); n != nil && n.kind == k && n.broker == uid {
+		return true
+	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	seen := r.seen[uid]
-	return seen[k] || len(seen) >= r.o.MaxPerBroker
+	if n := seen[k]; n != nil {
+		at.Store(n)
+		return true
+	}
+	return len(seen) >= r.o.MaxPerBroker
 }
 
 // note has a type recorded, if there is room.
@@ -129,8 +153,9 @@ func (r *Recorder) note(id channel.ID, e *event.Event) {
 	if seen == nil {
 		if len(r.seen) >= r.o.MaxBrokers {
 			clear(r.seen) // what is recorded already will be found so
+			r.forgetRecent()
 		}
-		seen = map[kind]bool{}
+		seen = map[kind]*seenKind{}
 		r.seen[id.UID] = seen
 	}
 	// The event's memory is used again.
@@ -138,12 +163,12 @@ func (r *Recorder) note(id channel.ID, e *event.Event) {
 	if len(e.DataSchema) <= r.o.MaxText {
 		s.schema = strings.Clone(e.DataSchema)
 	}
-	if seen[s.kind] || len(seen) >= r.o.MaxPerBroker {
+	if seen[s.kind] != nil || len(seen) >= r.o.MaxPerBroker {
 		return
 	}
 	select {
 	case r.queue <- s:
-		seen[s.kind] = true
+		seen[s.kind] = &seenKind{id.UID, s.kind}
 	default:
 	}
 }
@@ -180,6 +205,14 @@ func (r *Recorder) forget(s sighting) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.seen[s.broker.UID], s.kind)
+	r.forgetRecent()
+}
+
+// forgetRecent is for when less is seen than was; mu is held.
+func (r *Recorder) forgetRecent() {
+	for i := range r.recent {
+		r.recent[i].Store(nil)
+	}
 }
 
 var errFull = errors.New("as many types are recorded as may be")
