@@ -68,7 +68,7 @@ func (t *turn) next(fd int) (over bool) {
 		}
 		return !t.write(fd)
 	}
-	n, err := read(fd, t.buf[:])
+	n, err := readAtOnce(fd, t.buf[:])
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 		return false
@@ -84,16 +84,13 @@ func (t *turn) next(fd int) (over bool) {
 
 // quiet says whether the connection is open and nothing has come.
 func (t *turn) quiet(fd int) bool {
-	_, err := read(fd, t.buf[:1])
+	_, err := readAtOnce(fd, t.buf[:1])
 	return errors.Is(err, unix.EAGAIN)
 }
 
 // write says whether all of the request was written.
 func (t *turn) write(fd int) bool {
-	n, err := unix.Write(fd, t.request)
-	for errors.Is(err, unix.EINTR) {
-		n, err = unix.Write(fd, t.request)
-	}
+	n, err := writeAtOnce(fd, t.request)
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 	case err != nil:
@@ -102,12 +99,4 @@ func (t *turn) write(fd int) bool {
 		t.written = n
 	}
 	return t.err == nil && t.written == len(t.request)
-}
-
-func read(fd int, p []byte) (n int, err error) {
-	for {
-		if n, err = unix.Read(fd, p); !errors.Is(err, unix.EINTR) {
-			return n, err
-		}
-	}
 }
