@@ -380,10 +380,11 @@ func (s *sub) abort(it *item) {
 }
 
 // changed lists the subscription for the next commit, at once where half the
-// window waits for it. s.mu is held.
+// window waits for it, beside what the one that is on its way covers: that does
+// not wait for another. s.mu is held.
 func (s *sub) changed() {
 	s.list()
-	n := s.acked + len(s.settling)
+	n := s.acked - s.covering + len(s.settling)
 	s.r.wantCommit(n >= max(1, min(s.target.get().maxInFlight(), s.r.d.o.MaxRanges)/2))
 }
 

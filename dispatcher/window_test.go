@@ -362,6 +362,32 @@ func TestCommitCadence(t *testing.T) {
 	})
 }
 
+// TestACommitOnItsWayAsksForNoOther: another one follows at once where half a
+// window has ended beside what the first one covers, and otherwise in its time.
+func TestACommitOnItsWayAsksForNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{})
+		defer r.end()
+		r.commitLag = 10 * time.Millisecond
+		r.subscribe(byType("a", ""))
+		r.target("a")
+		r.publish("x", 50)
+		time.Sleep(5 * time.Millisecond)
+		r.publish("x", 40)
+		time.Sleep(30 * time.Millisecond)
+		if n, st := len(r.committed()), r.status("a"); n != 1 || st.Uncommitted != 40 {
+			t.Errorf("%d commits, and %d deliveries wait for one; want one commit of 50", n, st.Uncommitted)
+		}
+		r.publish("x", 10)
+		time.Sleep(5 * time.Millisecond)
+		r.publish("x", 100) // of which half have room
+		time.Sleep(25 * time.Millisecond)
+		if n := len(once(t, r.f.to("http://a"))); n != 200 {
+			t.Errorf("%d of 200 events were delivered within the time of three commits", n)
+		}
+	})
+}
+
 // TestDeadLetterAndCursorAreOneCommit also holds that no cursor passes an
 // event before its dead letter is stored.
 func TestDeadLetterAndCursorAreOneCommit(t *testing.T) {
