@@ -14,8 +14,8 @@ type hosts interface {
 }
 
 // lane is the way to one host. Deliveries that find no place wait here, without
-// a goroutine of their own and before their attempt has begun; those at the head
-// of the log go first, but for one in lateTurn.
+// a goroutine of their own and before their attempt has begun: the subscriptions
+// in turns; those at the head of the log go first, but for one in lateTurn.
 type lane struct {
 	name  string
 	begin func(task)   // has a delivery go on
@@ -26,7 +26,7 @@ type lane struct {
 	mu         sync.Mutex
 	places     places
 	running    int
-	head, late fifo[*item]
+	head, late lines
 	turn       int
 	ticking    bool // a timer runs, which looks at the places while some wait
 }
@@ -124,7 +124,7 @@ func (l *lane) pop() *item {
 func (l *lane) drop(is func(*item) bool) []*item {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return append(dropItems(&l.head, is), dropItems(&l.late, is)...)
+	return append(l.head.drop(is), l.late.drop(is)...)
 }
 
 // take finds or makes the lane of a host, for a target.

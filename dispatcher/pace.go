@@ -195,6 +195,9 @@ func dropItems(f *fifo[*item], is func(*item) bool) (dropped []*item) {
 	return dropped
 }
 
+// keptPlaces is how many places an empty queue keeps.
+const keptPlaces = 128
+
 // fifo is a queue. Its zero value is empty.
 type fifo[T any] struct {
 	items []T
@@ -213,6 +216,8 @@ func (f *fifo[T]) pop() (x T, ok bool) {
 	var none T
 	f.items[f.first] = none
 	switch f.first++; {
+	case f.first == len(f.items) && cap(f.items) <= keptPlaces:
+		f.items, f.first = f.items[:0], 0
 	case f.first == len(f.items):
 		*f = fifo[T]{}
 	case f.first > 32 && f.first > len(f.items)/2:
