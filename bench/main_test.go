@@ -67,6 +67,22 @@ func TestRowsAreHeldAgainstWhatTheyShould(t *testing.T) {
 	}
 }
 
+// TestLatenciesBesideADrainAreComparedInPairs: a pair in which the machine was
+// slow counts as any other.
+func TestLatenciesBesideADrainAreComparedInPairs(t *testing.T) {
+	b := newBench(options{}, t.TempDir())
+	if _, known := b.p99Beside().Verdict(); known {
+		t.Error("the row was judged by what was not measured")
+	}
+	for _, pair := range [][2]time.Duration{{5, 6}, {50, 55}, {7, 70}, {40, 44}, {6, 3}} {
+		b.samples[liveAlone] = append(b.samples[liveAlone], stats.Sample{P99: pair[0]})
+		b.samples[liveBeside] = append(b.samples[liveBeside], stats.Sample{P99: pair[1]})
+	}
+	if c := b.p99Beside(); math.Abs(c.Value-1.1) > 1e-9 {
+		t.Errorf("the ratio is %v, want the median of the pairs' ratios, 1.1", c.Value)
+	}
+}
+
 // TestWhatFailsIsARow: the others stay, and the run fails.
 func TestWhatFailsIsARow(t *testing.T) {
 	b := newBench(options{}, t.TempDir())
