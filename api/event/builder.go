@@ -44,6 +44,28 @@ func coreOf(name string) int {
 	return noCore
 }
 
+// coreOfHeader is coreOf for what follows Ce- in a header's name, in the
+// spelling that most senders have; noCore says that it may be in another one.
+func coreOfHeader(name string) int {
+	switch name {
+	case "Id", "id":
+		return coreID
+	case "Source", "source":
+		return coreSource
+	case "Type", "type":
+		return coreType
+	case "Subject", "subject":
+		return coreSubject
+	case "Time", "time":
+		return coreTime
+	case "Dataschema", "dataschema":
+		return coreDataSchema
+	case "Specversion", "specversion":
+		return coreSpecVersion
+	}
+	return noCore
+}
+
 // coreName is the inverse of coreOf.
 func coreName(i int) string {
 	return [coreCount]string{"id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "specversion"}[i]
@@ -89,7 +111,7 @@ func (b *builder) setCore(core int, v Value) *FormatError {
 	if core == coreSpecVersion {
 		b.specVersion = v.Str
 	} else {
-		*coreOrder(b.e)[core] = v.Str
+		*b.e.core(core) = v.Str
 	}
 	return nil
 }

@@ -95,7 +95,7 @@ func (e *Event) Attribute(name string) (Value, bool) {
 	case coreSpecVersion:
 		return Value{Str: "1.0"}, true
 	default:
-		s := *coreOrder(e)[core]
+		s := *e.core(core)
 		return Value{Str: s}, s != ""
 	}
 	return e.extension(name)
@@ -126,12 +126,14 @@ func (e *Event) find(name string) (int, bool) {
 // SetExtension sets an extension attribute.
 func (e *Event) SetExtension(name string, v Value) {
 	v = v.normal()
-	i, ok := e.find(name)
-	if ok {
+	switch i, ok := e.find(name); {
+	case ok:
 		e.Extensions[i].Value = v
-		return
+	case i == len(e.Extensions):
+		e.Extensions = append(e.Extensions, Extension{name, v})
+	default:
+		e.Extensions = slices.Insert(e.Extensions, i, Extension{name, v})
 	}
-	e.Extensions = slices.Insert(e.Extensions, i, Extension{name, v})
 }
 
 // DeleteExtension removes an extension attribute, if it is there.

@@ -37,7 +37,7 @@ type HeaderList []Header
 // Get implements Headers.
 func (l HeaderList) Get(name string) string {
 	for i := range l {
-		if len(l[i].Name) == len(name) && strings.EqualFold(l[i].Name, name) {
+		if n := l[i].Name; len(n) == len(name) && (n == name || strings.EqualFold(n, name)) {
 			return l[i].Value
 		}
 	}
@@ -92,9 +92,11 @@ func ModeOf(contentType string) (Mode, *FormatError) {
 
 // IsPassThrough says whether a header goes on to subscribers.
 func IsPassThrough(name string) bool {
-	if name == "" || name[0]|0x20 != 'x' && name[0]|0x20 != 'k' {
-		return false // most are none, and each header of each request is asked
-	}
+	// Most are none, and each header of each request is asked.
+	return name != "" && (name[0]|0x20 == 'x' || name[0]|0x20 == 'k') && isPassThrough(name)
+}
+
+func isPassThrough(name string) bool {
 	return strings.EqualFold(name, "X-Request-Id") || hasPrefixFold(name, "Knative-") || hasPrefixFold(name, "X-B3-")
 }
 
@@ -118,7 +120,9 @@ func passThrough(to []Header, h HeaderList, l *Limits) ([]Header, *FormatError) 
 		}
 		to = append(to, h[i])
 	}
-	slices.SortStableFunc(to, func(a, b Header) int { return strings.Compare(a.Name, b.Name) })
+	if len(to) > 1 {
+		slices.SortStableFunc(to, func(a, b Header) int { return strings.Compare(a.Name, b.Name) })
+	}
 	return to, nil
 }
 
@@ -152,6 +156,11 @@ func (r *Reader) binary(h HeaderList, contentType string, body []byte) (*Event, 
 
 // header takes the attribute of a ce- header; its name's case does not matter.
 func (b *builder) header(name, value string, l *Limits) *FormatError {
+	value = decodeHeader(value)
+	core := coreOfHeader(name)
+	if core != noCore {
+		return b.setCore(core, Value{Str: value})
+	}
 	var buf [64]byte
 	lower := append(buf[:0], name...)
 	for i, c := range lower {
@@ -159,15 +168,13 @@ func (b *builder) header(name, value string, l *Limits) *FormatError {
 			lower[i] = c + 'a' - 'A'
 		}
 	}
-	core := coreOf(string(lower))
-	if core == coreDataContentType {
+	switch core = coreOf(string(lower)); core {
+	case noCore:
+		return b.set(extensionName(lower), Value{Str: value}, l)
+	case coreDataContentType:
 		return wrong("datacontenttype", "must come as the Content-Type header in binary mode, not as Ce-Datacontenttype")
 	}
-	value = decodeHeader(value)
-	if core != noCore {
-		return b.setCore(core, Value{Str: value})
-	}
-	return b.set(extensionName(lower), Value{Str: value}, l)
+	return b.setCore(core, Value{Str: value})
 }
 
 // decodeHeader undoes quoting and percent-encoding, as the HTTP binding says.

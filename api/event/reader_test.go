@@ -110,3 +110,22 @@ func BenchmarkBatch(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkBinary is what most requests are: one event in binary mode, which
+// begins a trace.
+func BenchmarkBinary(b *testing.B) {
+	h := HeaderList{
+		{"Content-Type", "application/json"}, {"Ce-Specversion", "1.0"}, {"Ce-Id", "000000000001"}, {"Ce-Source", "/bench"},
+		{"Ce-Type", "bench.event"}, {"Ce-Subject", "17"}, {"Content-Length", "2"},
+	}
+	body := []byte("{}")
+	r := NewReader(Limits{})
+	b.ReportAllocs()
+	for b.Loop() {
+		events, _, err := r.Read(h, body)
+		if err != nil {
+			b.Fatal(err)
+		}
+		events[0].EnsureTrace()
+	}
+}

@@ -71,6 +71,25 @@ func coreOrder(e *Event) [coreSpecVersion]*string {
 	return [7]*string{&e.ID, &e.Source, &e.Type, &e.Subject, &e.Time, &e.DataContentType, &e.DataSchema}
 }
 
+// core is the core attribute at a place, which is not specversion's.
+func (e *Event) core(i int) *string {
+	switch i {
+	case coreID:
+		return &e.ID
+	case coreSource:
+		return &e.Source
+	case coreType:
+		return &e.Type
+	case coreSubject:
+		return &e.Subject
+	case coreTime:
+		return &e.Time
+	case coreDataContentType:
+		return &e.DataContentType
+	}
+	return &e.DataSchema
+}
+
 // AppendRecord appends an event's record to dst. Every event has one that reads
 // back, also one that is not valid.
 func AppendRecord(dst []byte, e *Event) []byte {

@@ -2,7 +2,6 @@ package event
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"math/rand/v2"
 	"slices"
@@ -77,12 +76,19 @@ func (t TraceContext) String() string { return string(t.Append(make([]byte, 0, 5
 
 // Append appends the traceparent header.
 func (t *TraceContext) Append(b []byte) []byte {
-	b = append(b, "00-"...)
-	b = hex.AppendEncode(b, t.TraceID[:])
-	b = append(b, '-')
-	b = hex.AppendEncode(b, t.SpanID[:])
-	b = append(b, '-')
-	return append(b, hexDigits[t.Flags>>4], hexDigits[t.Flags&15])
+	const size = len("00-") + 2*len(t.TraceID) + len("-") + 2*len(t.SpanID) + len("-00")
+	b = slices.Grow(b, size)
+	w := b[len(b) : len(b)+size] // of a length that is known, as each event has one written
+	copy(w, "00-")
+	for i, c := range t.TraceID {
+		w[3+2*i], w[4+2*i] = hexDigits[c>>4], hexDigits[c&15]
+	}
+	w[35] = '-'
+	for i, c := range t.SpanID {
+		w[36+2*i], w[37+2*i] = hexDigits[c>>4], hexDigits[c&15]
+	}
+	w[52], w[53], w[54] = '-', hexDigits[t.Flags>>4], hexDigits[t.Flags&15]
+	return b[:len(b)+size]
 }
 
 // Names of the distributed tracing extension.
@@ -156,9 +162,7 @@ const (
 // says where an event began, so it is set where there is none, and otherwise
 // left alone: then the trace goes with the event as that of its last hop.
 func (e *Event) SetTrace(t TraceContext) {
-	if slices.ContainsFunc(e.PassThrough, isHop) {
-		e.PassThrough = slices.DeleteFunc(slices.Clone(e.PassThrough), isHop)
-	}
+	e.endHop()
 	if began, ok := e.origin(); ok {
 		if began == t {
 			return
@@ -170,6 +174,18 @@ func (e *Event) SetTrace(t TraceContext) {
 		}
 		return
 	}
+	e.begin(t)
+}
+
+// endHop has the event know nothing of its last hop.
+func (e *Event) endHop() {
+	if slices.ContainsFunc(e.PassThrough, isHop) {
+		e.PassThrough = slices.DeleteFunc(slices.Clone(e.PassThrough), isHop)
+	}
+}
+
+// begin has the event begin with a trace.
+func (e *Event) begin(t TraceContext) {
 	e.SetExtension(Traceparent, Value{Str: t.String()})
 	if t.State == "" {
 		e.DeleteExtension(Tracestate)
@@ -183,6 +199,7 @@ func isHop(h Header) bool { return h.Name == traceparentHeader || h.Name == trac
 // EnsureTrace has the event begin a trace, where it is part of none.
 func (e *Event) EnsureTrace() {
 	if _, ok := e.Trace(); !ok {
-		e.SetTrace(NewTrace())
+		e.endHop()
+		e.begin(NewTrace())
 	}
 }
