@@ -110,3 +110,20 @@ func TestPlainEndsAtWhatNeedsCare(t *testing.T) {
 		}
 	}
 }
+
+// TestPrintable: whatever stands wherever among eight bytes.
+func TestPrintable(t *testing.T) {
+	for c := range 256 {
+		for at := range 17 {
+			s := []byte("abcdefghijklmnopq")
+			s[at] = byte(c)
+			want := 16
+			if c < ' ' || c >= 0x7f {
+				want = min(at/8*8, 16)
+			}
+			if got := Printable(string(s)); got != want {
+				t.Fatalf("%q: %d, want %d", s, got, want)
+			}
+		}
+	}
+}

@@ -241,7 +241,7 @@ func checkValue(name, value string, l *Limits) *FormatError {
 	if len(value) > l.MaxValueBytes {
 		return wrong(name, "%d bytes are over the limit of %d for an attribute", len(value), l.MaxValueBytes)
 	}
-	for i := plainText(value); i < len(value); {
+	for i := Printable(value); i < len(value); {
 		c := value[i]
 		if c >= 0x20 && c < 0x7f {
 			i++
@@ -261,18 +261,19 @@ func checkValue(name, value string, l *Limits) *FormatError {
 	return nil
 }
 
-// plainText is how many bytes of s, eight at a time, are printable ASCII: of most
-// values all are but the last few.
-func plainText(s string) int {
+// Printable is a number of bytes with which s begins that are printable ASCII:
+// all such, but for up to seven. Most texts are no more than that, and it takes
+// eight bytes at a time.
+func Printable(s string) int {
 	const each = 0x0101010101010101
 	i := 0
 	for ; i+8 <= len(s); i += 8 {
 		w := s[i : i+8]
 		x := uint64(w[0]) | uint64(w[1])<<8 | uint64(w[2])<<16 | uint64(w[3])<<24 |
 			uint64(w[4])<<32 | uint64(w[5])<<40 | uint64(w[6])<<48 | uint64(w[7])<<56
-		// The highest bit of a byte is set where it is below 0x20, or DEL, or has
+		// The highest bit of a byte is set where it is below a space, or DEL, or has
 		// that bit itself.
-		if del := x ^ 0x7f*each; ((x-0x20*each)|(del-each)|x)&(0x80*each) != 0 {
+		if ((x-' '*each)|(x^0x7f*each-each)|x)&(0x80*each) != 0 {
 			break
 		}
 	}

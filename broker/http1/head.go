@@ -43,7 +43,7 @@ func (h *head) parse(b []byte) verdict {
 	if n := min(len(b), len(method)); string(b[:n]) != method[:n] {
 		return other
 	}
-	end := bytes.Index(b, []byte("\r\n\r\n"))
+	end := lastLine(b)
 	if end < 0 {
 		// What ends its lines by itself would be waited for in vain.
 		if bytes.Count(b, []byte("\n")) != bytes.Count(b, []byte("\r\n")) {
@@ -72,6 +72,21 @@ func (h *head) parse(b []byte) verdict {
 	return plain
 }
 
+// lastLine is where the first empty line is, with the end of the line before it;
+// -1 where there is none yet.
+func lastLine(b []byte) int {
+	for at := 0; ; {
+		n := bytes.IndexByte(b[at:], '\n')
+		if n < 0 {
+			return -1
+		}
+		at += n + 1
+		if at >= 2 && at+2 <= len(b) && b[at] == '\r' && b[at+1] == '\n' && b[at-2] == '\r' {
+			return at - 2
+		}
+	}
+}
+
 // line takes the header line of text that begins at a byte, and returns where the
 // next one does; it says no to one that is not plain. The last ends in CRLF as
 // well.
@@ -81,7 +96,7 @@ func (h *head) line(text string, at int) (next int, ok bool) {
 		return 0, false
 	}
 	from := run(text, colon+1, inBlank)
-	end := run(text, from, inText)
+	end := run(text, from+event.Printable(text[from:]), inText)
 	if !strings.HasPrefix(text[end:], newline) {
 		return 0, false
 	}
@@ -97,18 +112,18 @@ func (h *head) header(name, value string) bool {
 	ok := true
 	switch len(name) { // only these lengths need a closer look
 	case 4:
-		if strings.EqualFold(name, "Host") {
+		if is(name, "Host") {
 			ok, h.host = h.host == "" && plainHost(value), value
 			return ok
 		}
 	case 2, 6, 7, 10, 14, 17:
 		switch {
-		case strings.EqualFold(name, "Content-Length"):
+		case len(name) > 2 && name[2] == '-': // none of these, but Ce-Type
+		case is(name, "Content-Length"):
 			ok = h.length < 0 && h.setLength(value)
-		case strings.EqualFold(name, "Connection"):
+		case is(name, "Connection"):
 			ok = strings.EqualFold(value, "keep-alive")
-		case strings.EqualFold(name, "Transfer-Encoding"), strings.EqualFold(name, "Expect"),
-			strings.EqualFold(name, "Upgrade"), strings.EqualFold(name, "Trailer"), strings.EqualFold(name, "TE"):
+		case is(name, "Transfer-Encoding"), is(name, "Expect"), is(name, "Upgrade"), is(name, "Trailer"), is(name, "TE"):
 			ok = false
 		}
 	}
@@ -117,6 +132,11 @@ func (h *head) header(name, value string) bool {
 	}
 	h.headers = append(h.headers, event.Header{Name: name, Value: value})
 	return ok
+}
+
+// is says whether a header's name is this one, which most spell so.
+func is(name, canonical string) bool {
+	return name == canonical || len(name) == len(canonical) && strings.EqualFold(name, canonical)
 }
 
 func (h *head) setLength(digits string) bool {
