@@ -37,10 +37,12 @@ type begun struct {
 	s      serving
 	t      target
 	body   body
-	reader *event.Reader // of events
 	events []*event.Event
 	err    error
 	done   func(error) // is end, made once
+	// reader is of events. It stays here as long as it is small, and forgets them
+	// when it reads again: they are no more than the connection's buffer had.
+	reader *event.Reader
 }
 
 // Begin implements http1.Async.
@@ -55,10 +57,13 @@ func (y *async) Begin(r *http1.Request) bool {
 		b.done = b.end
 		r.Slot = b
 	}
+	if b.reader == nil {
+		b.reader = y.i.reader()
+	}
 	if y.arrival.Str == "" {
 		y.arrival = y.i.arrival()
 	}
-	b.r, b.s, b.reader = r, serving{began: r.Began}, y.i.reader()
+	b.r, b.s = r, serving{began: r.Began}
 	b.q = request{method: http.MethodPost, path: r.Path, headers: r.Headers, arrival: y.arrival, length: r.Length, whole: whole, inMemory: true}
 	mine := true // until it is end's
 	defer func() {
@@ -73,7 +78,7 @@ func (y *async) Begin(r *http1.Request) bool {
 		if !ok {
 			return false // also what names nothing here
 		}
-		b.s.Kind, b.s.Namespace, b.s.Name = kinds[b.t.kind], b.t.namespace, b.t.name
+		b.s.Kind, b.s.Namespace, b.s.Name = b.t.resource(), b.t.namespace, b.t.name
 		if b.events, err = y.i.take(&b.q, b.t, &b.s, &b.body, b.reader); err == nil && len(b.events) > 0 {
 			if err = y.append(b, to); err == nil {
 				mine = false
@@ -136,8 +141,11 @@ func (*async) Finish(r *http1.Request, a *http1.Answer, now time.Time) {
 func (b *begun) release() {
 	b.i.requests.Add(-1)
 	b.i.bodies.release(&b.body)
-	b.i.keep(b.reader)
-	*b = begun{i: b.i, done: b.done}
+	if !b.reader.Small() {
+		b.i.keep(b.reader)
+		b.reader = nil
+	}
+	b.t, b.events, b.err, b.s.received = target{}, nil, nil, nil
 }
 
 // Flush implements http1.Async.

@@ -157,6 +157,14 @@ type target struct {
 	channel               channel.Channel
 }
 
+// resource is the kind of the object that is named.
+func (t *target) resource() string {
+	if t.kind == "channel" {
+		return "Channel"
+	}
+	return "Broker"
+}
+
 // serve does what a request asks for, and notes what it was.
 func (i *Ingress) serve(q *request, a *http1.Answer, served *serving) error {
 	defer i.requests.Add(-1)
@@ -168,7 +176,7 @@ func (i *Ingress) serve(q *request, a *http1.Answer, served *serving) error {
 		return err
 	}
 	if t.channel != nil {
-		served.Kind, served.Namespace, served.Name = kinds[t.kind], t.namespace, t.name
+		served.Kind, served.Namespace, served.Name = t.resource(), t.namespace, t.name
 	}
 	switch q.method {
 	case http.MethodPost:
@@ -188,9 +196,6 @@ func (i *Ingress) enter() error {
 	}
 	return nil
 }
-
-// kinds are what the two forms of a path name.
-var kinds = map[string]string{"broker": "Broker", "channel": "Channel"}
 
 const allow = "POST, OPTIONS"
 

@@ -27,17 +27,17 @@ var fullTTL = event.IntegerValue(maxTTL)
 // stamp sets what the ingress sets: the TTL for brokers, the time of arrival,
 // and the trace. Events without one begin each its own.
 func (i *Ingress) stamp(events []*event.Event, t target, q *request, s *serving) error {
-	if t.kind == "broker" {
-		if err := spendTTLs(events); err != nil {
-			return err
-		}
-	}
 	arrival := q.arrival
 	if arrival.Str == "" {
 		arrival = i.arrival()
 	}
-	for _, e := range events {
+	for _, e := range events { // in the order of their names, which leaves the ones before where they are
 		e.SetExtension(arrivalExtension, arrival)
+	}
+	if t.kind == "broker" {
+		if err := spendTTLs(events); err != nil {
+			return err
+		}
 	}
 	i.trace(events, q.headers, s)
 	return nil

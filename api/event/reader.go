@@ -5,9 +5,12 @@ package event
 type Reader struct {
 	limits Limits
 	// known are events to be used again, of which the latest message has used
-	// so many. Each keeps the room of its extensions.
+	// so many. Each keeps the room of its extensions. The first one's is here, as
+	// most messages have no more.
 	known []*Event
 	used  int
+	first Event
+	room  [4]Extension
 	// events are what was read of the latest message, and pass what is passed
 	// through with each of them.
 	events []*Event
@@ -71,17 +74,25 @@ func (r *Reader) Forget() {
 	r.used, r.events, r.pass = 0, r.events[:0], r.pass[:0]
 }
 
+// Small says whether it keeps no more than one event for the next message.
+func (r *Reader) Small() bool { return len(r.known) <= 1 }
+
 // event is an empty one.
 func (r *Reader) event() *Event {
-	if r.used == len(r.known) {
-		more := make([]Event, max(1, min(r.used, mostKept)))
+	switch {
+	case r.used < len(r.known):
+	case r.used == 0:
+		r.first.Extensions = r.room[:0]
+		r.known = append(r.known, &r.first)
+	default:
+		more := make([]Event, min(r.used, mostKept))
 		for i := range more {
 			r.known = append(r.known, &more[i])
 		}
 	}
 	e := r.known[r.used]
 	if r.used++; e.Extensions == nil {
-		e.Extensions = make([]Extension, 0, 4)
+		e.Extensions = make([]Extension, 0, len(r.room))
 	}
 	return e
 }
