@@ -13,9 +13,40 @@ type attempt struct {
 	context.Context // that it lives in
 	until           time.Time
 
+	// unshared is set by a sender that keeps neither the context nor the request
+	// it belongs to when it has sent that.
+	unshared bool
+
 	mu     sync.Mutex
 	asked  context.Context // nil: nobody has asked
 	cancel context.CancelFunc
+}
+
+// try is a request with the context of its attempt: what each delivery needs, and
+// is used again where nobody keeps it.
+type try struct {
+	Request
+	attempt
+}
+
+// try makes a request, or one that was used before.
+func (d *Dispatcher) try(r Request) *try {
+	x, ok := d.tries.Get().(*try)
+	if !ok {
+		x = new(try)
+	}
+	x.Request = r
+	return x
+}
+
+// done gives a request back, which is not to be used any more.
+func (d *Dispatcher) done(x *try) {
+	if !x.unshared {
+		return // whoever has it may use it still
+	}
+	x.Request, x.Context, x.unshared = Request{}, nil, false
+	x.asked, x.cancel = nil, nil
+	d.tries.Put(x)
 }
 
 // Deadline implements context.Context.

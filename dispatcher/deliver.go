@@ -53,10 +53,10 @@ func (s *sub) deliver(it *item, p *place) {
 		return
 	}
 	if it.phase == toSubscriber {
-		letters, f := s.trySubscriber(ctx, t, it, ev, p)
+		letters, at, f := s.trySubscriber(ctx, t, it, ev, p)
 		switch {
 		case f == nil:
-			s.delivered(it, t, letters)
+			s.delivered(it, t, at, letters)
 			return
 		case ctx.Err() != nil:
 			s.abort(it)
@@ -91,7 +91,7 @@ func (s *sub) payload(ctx context.Context, it *item, t *Target) (*event.Event, b
 	case err == nil && len(stored) == 1, errors.Is(err, channel.ErrExpired), errors.As(err, &passed):
 		// Retention has passed it, or a command the damaged range that it lies
 		// in; either has recorded that.
-		s.count(t, ResultExpired, it)
+		s.count(t, ResultExpired, it, time.Now())
 		s.over(it)
 	case ctx.Err() != nil:
 		s.abort(it)
@@ -105,55 +105,62 @@ func (s *sub) payload(ctx context.Context, it *item, t *Target) (*event.Event, b
 	return nil, false
 }
 
-// trySubscriber makes one attempt. A nil failure is a success; the letters are
-// replies that were refused, which are to be kept in either case.
-func (s *sub) trySubscriber(ctx context.Context, t *Target, it *item, ev *event.Event, p *place) ([]channel.DeadLetter, *failure) {
+// trySubscriber makes one attempt, and says when it was answered. A nil failure is
+// a success; the letters are replies that were refused, which are to be kept in
+// either case.
+func (s *sub) trySubscriber(ctx context.Context, t *Target, it *item, ev *event.Event, p *place) (_ []channel.DeadLetter, at time.Time, _ *failure) {
 	it.tries++
-	request := &Request{URL: t.URL, Event: ev, Namespace: t.Namespace, WantReply: true}
+	request := s.r.d.try(Request{URL: t.URL, Event: ev, Namespace: t.Namespace, WantReply: true})
 	request.within(ev)
-	res, f := s.send(ctx, t, "subscriber", int(it.tries), request)
+	res, at, f := s.send(ctx, t, "subscriber", int(it.tries), request)
+	span := request.Trace
+	s.r.d.done(request)
 	if f != nil {
-		return nil, f
+		return nil, at, f
 	}
 	if res.NotEvent {
 		s.reply(t, "dropped")
 	}
 	if len(res.Replies) == 0 && res.Refused == nil {
-		return nil, nil
+		return nil, at, nil
 	}
 	if res.Status == http.StatusAccepted || t.Reply == nil && t.ReplyURL == "" {
 		s.reply(t, "dropped")
-		return nil, nil
+		return nil, at, nil
 	}
-	return s.takeReplies(ctx, t, it, ev, &res, request.Trace, p)
+	letters, f := s.takeReplies(ctx, t, it, ev, &res, span, p)
+	return letters, time.Now(), f
 }
 
-// send makes one request and turns what comes of it into a failure or not.
-func (s *sub) send(ctx context.Context, t *Target, to string, number int, r *Request) (Response, *failure) {
+// send makes one request and turns what comes of it into a failure or not; ended
+// is when it was answered.
+func (s *sub) send(ctx context.Context, t *Target, to string, number int, x *try) (res Response, ended time.Time, _ *failure) {
 	began := time.Now()
-	a := &attempt{Context: ctx, until: began.Add(t.Delivery.timeout())}
+	r, a := &x.Request, &x.attempt
+	a.Context, a.until = ctx, began.Add(t.Delivery.timeout())
 	defer a.end()
 	res, err := s.r.d.sender.Send(a, r)
+	ended = time.Now()
 	code := res.Status
 	if err != nil {
 		code = -1
 	}
 	_, denied := errors.AsType[*DeniedError](err)
 	if h := s.r.d.o.Hooks.Attempt; h != nil {
-		h(t, Attempt{To: to, Number: number, Code: code, Denied: denied, Took: time.Since(began)})
+		h(t, Attempt{To: to, Number: number, Code: code, Denied: denied, Took: ended.Sub(began)})
 	}
 	if s.r.d.o.Spans != nil {
 		s.traceAttempt(t, to, number, r, began, code, err)
 	}
 	if err == nil && code >= 200 && code < 300 {
-		return res, nil
+		return res, ended, nil
 	}
 	f := &failure{code: code, dest: redact(r.URL)}
 	if err != nil {
 		f.denied = denied
 		f.final = f.denied
 		f.reason = fmt.Sprintf("%s %s: %v", to, f.dest, err)
-		return res, f
+		return res, ended, f
 	}
 	f.final = !retryable(code)
 	f.answer, f.retryAfter = res.Body, res.RetryAfter
@@ -161,15 +168,15 @@ func (s *sub) send(ctx context.Context, t *Target, to string, number int, r *Req
 	if code >= 300 && code < 400 {
 		f.reason += ": redirects are not followed"
 	}
-	return res, f
+	return res, ended, f
 }
 
-// delivered ends a delivery that the subscriber has accepted.
-func (s *sub) delivered(it *item, t *Target, letters []channel.DeadLetter) {
+// delivered ends a delivery that the subscriber has accepted at a time.
+func (s *sub) delivered(it *item, t *Target, at time.Time, letters []channel.DeadLetter) {
 	s.mu.Lock()
-	s.lastOK = time.Now()
+	s.lastOK = at
 	s.mu.Unlock()
-	s.count(t, ResultDelivered, it)
+	s.count(t, ResultDelivered, it, at)
 	var outcomes []channel.Outcome
 	if it.tries > 1 {
 		outcomes = append(outcomes, s.outcome(it, channel.Retried, nil))
@@ -209,12 +216,12 @@ func (s *sub) deliverDead(ctx context.Context, t *Target, it *item, ev *event.Ev
 	if t.DeadLetterURL != "" {
 		p.giveBack()
 		it.dlTries++
-		request := &Request{URL: t.DeadLetterURL, Event: deadLetter(ev, cause), Namespace: t.Namespace}
+		request := &try{Request: Request{URL: t.DeadLetterURL, Event: deadLetter(ev, cause), Namespace: t.Namespace}}
 		request.within(ev)
-		_, f := s.send(ctx, t, "dead-letter", int(it.dlTries), request)
+		_, at, f := s.send(ctx, t, "dead-letter", int(it.dlTries), request)
 		switch {
 		case f == nil:
-			s.count(t, ResultDeadLettered, it)
+			s.count(t, ResultDeadLettered, it, at)
 			s.over(it, s.outcome(it, kind, cause))
 			return
 		case ctx.Err() != nil:
@@ -231,7 +238,7 @@ func (s *sub) deliverDead(ctx context.Context, t *Target, it *item, ev *event.Ev
 	if !cause.denied {
 		kind = channel.Kept
 	}
-	s.count(t, ResultKept, it)
+	s.count(t, ResultKept, it, time.Now())
 	if s.r.d.o.Spans != nil {
 		s.traceKept(t, ev, cause.code)
 	}
@@ -262,12 +269,12 @@ func (s *sub) failed(f *failure) {
 	s.lastError, s.lastErrorAt = f.reason, time.Now()
 }
 
-func (s *sub) count(t *Target, r Result, it *item) {
+func (s *sub) count(t *Target, r Result, it *item, at time.Time) {
 	if r == ResultDelivered {
-		s.target.meter.add(s.r.d.now())
+		s.target.meter.add(int64(at.Sub(s.r.d.began)))
 	}
 	if h := s.r.d.o.Hooks.Delivered; h != nil {
-		h(t, r, int(it.tries), time.Since(time.UnixMicro(it.time)))
+		h(t, r, int(it.tries), at.Sub(time.UnixMicro(it.time)))
 	}
 }
 

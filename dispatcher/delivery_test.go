@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +30,40 @@ func TestOnlyMatchingEventsAreDelivered(t *testing.T) {
 		time.Sleep(time.Second)
 		if r.Scan() != 5 || len(r.Cursors()) != 0 {
 			t.Errorf("committed: scan %d, cursors %v; want 5 and none", r.Scan(), r.Cursors())
+		}
+	})
+}
+
+// TestWhatASenderKeepsIsItsOwn: requests and contexts are used again, but not
+// those that a sender may still look at.
+func TestWhatASenderKeepsIsItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{})
+		defer r.end()
+		r.subscribe(byType("a", ""))
+		r.target("a")
+		var mu sync.Mutex
+		kept := make(map[*Request]string)
+		contexts := make(map[context.Context]bool)
+		r.f.on("http://a", func(ctx context.Context, q *Request) (Response, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			kept[q], contexts[ctx] = q.Event.ID, true
+			return Response{Status: 200}, nil
+		})
+		for range 20 {
+			r.publish("x", 10)
+			time.Sleep(time.Second)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if len(kept) != 200 || len(contexts) != 200 {
+			t.Errorf("%d requests and %d contexts for 200 deliveries", len(kept), len(contexts))
+		}
+		for q, id := range kept {
+			if q.Event == nil || q.Event.ID != id {
+				t.Errorf("the request for %s became another: %+v", id, q)
+			}
 		}
 	})
 }

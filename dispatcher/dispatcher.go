@@ -23,6 +23,8 @@ type Dispatcher struct {
 	pacer  *pacer
 	lanes  lanes
 	views  sync.Pool // of *filter.View
+	tries  sync.Pool // of *try
+	items  sync.Pool // of *item
 
 	// attaching is held while channels are attached or detached; it comes
 	// before all other locks.

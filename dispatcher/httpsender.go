@@ -112,6 +112,7 @@ func (h *httpSender) exchange(ctx context.Context, to *destination, request []by
 		deadline = time.Now().Add(defaultTimeout)
 	}
 	if a, ok := ctx.(*attempt); ok {
+		a.unshared = true // what follows uses the parent, as long as this lasts
 		ctx = a.Context
 	}
 	conn, err := h.write(ctx, to, request, deadline)

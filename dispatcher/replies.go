@@ -89,9 +89,9 @@ func (s *sub) sendReply(ctx context.Context, t *Target, it *item, ev, reply *eve
 
 func (s *sub) tryReply(ctx context.Context, t *Target, it *item, number int, ev, reply *event.Event) (*RefusedError, *failure) {
 	if t.Reply == nil {
-		request := &Request{URL: t.ReplyURL, Event: reply, Namespace: t.Namespace}
+		request := &try{Request: Request{URL: t.ReplyURL, Event: reply, Namespace: t.Namespace}}
 		request.within(reply)
-		_, f := s.send(ctx, t, "reply", number, request)
+		_, _, f := s.send(ctx, t, "reply", number, request)
 		return nil, f
 	}
 	rctx, cancel := context.WithTimeout(ctx, t.Delivery.timeout())

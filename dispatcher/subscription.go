@@ -159,7 +159,7 @@ func (s *sub) admit(st *channel.Stored, ordered bool) bool {
 	if s.dead || !s.room(t) {
 		return false
 	}
-	it := &item{sub: s, off: st.Offset, time: st.Time}
+	it := s.r.d.item(s, st)
 	if ordered {
 		key := st.Event.PartitionKey()
 		if line := s.keys[key]; line != nil {
@@ -299,6 +299,7 @@ func (s *sub) acknowledge(it *item, failed bool, outcomes ...channel.Outcome) {
 	s.close(it, failed)
 	s.changed()
 	s.kick()
+	s.r.d.forget(it)
 }
 
 // close takes a done item out of the window; its slot stays taken until the
@@ -407,7 +408,10 @@ func (s *sub) kick() {
 	if s.dead || t == nil || t.URL == "" || s.r.work.isShut() {
 		return
 	}
-	now := s.r.d.now()
+	var now int64
+	if len(s.keeping)+len(s.waits) > 0 {
+		now = s.r.d.now()
+	}
 	var later []*item // due, but the cursor could not hold their end
 	for _, h := range []*waiters{&s.keeping, &s.waits} {
 		for len(*h) > 0 && (*h)[0].due <= now {

@@ -54,6 +54,23 @@ type item struct {
 	refused []channel.DeadLetter
 }
 
+// item makes the item of an event, or takes one that was used before.
+func (d *Dispatcher) item(s *sub, st *channel.Stored) *item {
+	it, ok := d.items.Get().(*item)
+	if !ok {
+		it = new(item)
+	}
+	it.sub, it.off, it.time = s, st.Offset, st.Time
+	return it
+}
+
+// forget gives back an item that is done, is in no window, line or heap any more,
+// and that nobody looks at who does not hold its subscription's lock.
+func (d *Dispatcher) forget(it *item) {
+	*it = item{}
+	d.items.Put(it)
+}
+
 // keyState is the line of one key in an ordered term: the head is being tried
 // or waits for its next attempt, the blocked ones are behind it in log order.
 type keyState struct {
