@@ -31,18 +31,20 @@ func (i *Ingress) async() func() http1.Async {
 
 // begun is a request that was begun.
 type begun struct {
+	// What it is answered with comes first, and close together: another processor
+	// does that.
 	i      *Ingress
 	r      *http1.Request
-	q      request
-	s      serving
-	t      target
-	body   body
 	events []*event.Event
 	err    error
-	done   func(error) // is end, made once
 	// reader is of events. It stays here as long as it is small, and forgets them
 	// when it reads again: they are no more than the connection's buffer had.
 	reader *event.Reader
+	s      serving
+	t      target
+	body   body
+	done   func(error) // is end, made once
+	q      request
 }
 
 // Begin implements http1.Async.

@@ -35,33 +35,35 @@ const firstTrial = 2
 
 // conn is a connection that is served: by a goroutine of its own, or by a loop.
 type conn struct {
-	s     *Server
-	rwc   net.Conn
-	state atomic.Int32
-
+	// What is used for each request comes first, and close together: another
+	// processor answers it than the one that began it.
+	s        *Server
 	*scratch        // nil when it has rested in a loop for a while
 	at       [2]int // what of the buffer is read and not used yet
+	state    atomic.Int32
+	served   bool // one request at least
+	looped
 
+	rwc net.Conn
 	// readBy and writeBy are the deadlines that are set.
 	readBy, writeBy time.Time
-	served          bool // one request at least
-	fills           int  // reads since its latest request was awaited
+	fills           int // reads since its latest request was awaited
 
 	// streak is how many requests in a row have come whole with one read, and trial
 	// how many make the connection a loop's: eight times as many after each time
 	// that it had to leave one.
 	streak, trial int
-	looped
 }
 
-// scratch is what a connection needs while it has something to do.
+// scratch is what a connection needs while it has something to do. As in conn,
+// what it is answered with stands together.
 type scratch struct {
 	buf  []byte
 	head head
-	req  Request
 	// reply is what a loop's request is answered with, as it comes.
 	reply Answer
 	out   []byte
+	req   Request
 }
 
 // serve serves requests until the connection ends, or is net/http's or a loop's.

@@ -252,6 +252,14 @@ func TestLoopClose(t *testing.T) {
 	}
 	idle.ends(t)
 	busy.ends(t)
+	// Its descriptor would be another's by the time that its answer is written.
+	w.s.mu.Lock()
+	for c := range w.s.conns {
+		if err := c.raw.Control(func(uintptr) {}); err != nil {
+			t.Errorf("what is about to be answered has lost its descriptor: %v", err)
+		}
+	}
+	w.s.mu.Unlock()
 	close(w.block)
 	w.expectConns(0)
 }

@@ -12,22 +12,26 @@ import (
 )
 
 // looped is what a connection needs in a loop.
+//
+// Its descriptor is read and written as it is: to ask the connection for it each
+// time would cost more than all else that is done besides. So whoever closes the
+// connection must be who has claimed it (see loop), or nobody might: others cut
+// it off.
 type looped struct {
 	// loop is the one that it is in. It changes while the connection is active.
 	loop *loop
-	raw  syscall.RawConn
-	fd   int32 // set with raw, once
 	// rested is when it began to rest, in ns since the Unix epoch.
 	rested atomic.Int64
+	fd     int32 // set with raw, once
+	// begun: a request is, and neither is it being answered nor the connection
+	// dropped for it.
+	begun atomic.Bool
 	// ended: no more will come than is there.
 	ended   atomic.Bool
 	dropped atomic.Bool
 	// more: more may be there to be read than an event will tell of.
 	more bool
-	// read and write are one system call each, with its outcome in n and err.
-	read, write func(fd uintptr)
-	n           int
-	err         error
+	raw  syscall.RawConn
 }
 
 // enter makes a connection a loop's, where it is for one. It is not the caller's
@@ -67,28 +71,31 @@ func (c *conn) byDescriptor() (ok bool) {
 		return false
 	}
 	c.raw = raw
-	c.read = func(fd uintptr) { c.n, c.err = atOnce(unix.SYS_READ, fd, c.buf[c.at[1]:]) }
-	c.write = func(fd uintptr) { c.n, c.err = atOnce(unix.SYS_WRITE, fd, c.out) }
 	return true
 }
 
 // atOnce reads or writes a descriptor that does not block. The scheduler is not
 // told, which it need not be of what does not wait: else it may take the
 // processor from this goroutine meanwhile, and look for another thread.
-func atOnce(call, fd uintptr, b []byte) (int, error) {
-	n, _, err := unix.RawSyscall(call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+func atOnce(call uintptr, fd int32, b []byte) (int, unix.Errno) {
+	n, _, err := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	if err != 0 {
 		return -1, err
 	}
-	return int(n), nil
+	return int(n), 0
 }
 
 // turn begins the next request, if it has come.
 func (c *conn) turn(now time.Time) {
+	begins := false
 	defer func() {
 		if p := recover(); p != nil {
 			c.panicked(p)
-			c.drop()
+			if begins && !c.begun.CompareAndSwap(true, false) {
+				c.cut() // another goroutine answers it, or has
+			} else {
+				c.drop()
+			}
 		}
 	}()
 	if c.scratch == nil {
@@ -96,7 +103,7 @@ func (c *conn) turn(now time.Time) {
 	}
 	for read := false; ; read = true {
 		switch v := c.head.parse(c.unread()); {
-		case v == plain && c.begin(now):
+		case v == plain && c.whole() && c.begin(now, &begins):
 			return
 		case v == incomplete && !read:
 			if !c.readNow() {
@@ -121,28 +128,34 @@ func (c *conn) readNow() bool {
 	if c.at[1] == len(c.buf) {
 		return true
 	}
-	if err := c.raw.Control(c.read); err != nil {
-		return false // it is closed
-	}
+	n, err := atOnce(unix.SYS_READ, c.fd, c.buf[c.at[1]:])
 	switch {
-	case c.n > 0:
+	case n > 0:
 		// An event tells of what comes after it, so that the end would wait for ever.
-		c.more = c.at[1]+c.n == len(c.buf) || c.ended.Load()
-		c.at[1] += c.n
-	case errors.Is(c.err, unix.EAGAIN), errors.Is(c.err, unix.EINTR):
-		c.more = errors.Is(c.err, unix.EINTR)
+		c.more = c.at[1]+n == len(c.buf) || c.ended.Load()
+		c.at[1] += n
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+		c.more = errors.Is(err, unix.EINTR)
 	default:
 		return false
 	}
 	return true
 }
 
-// begin begins with the request whose head was read, if all of it is there.
-func (c *conn) begin(now time.Time) bool {
-	if int64(c.at[1]-c.at[0]-c.head.size) < c.head.length {
-		return false
+// whole says whether all of the body is there whose head was read.
+func (c *conn) whole() bool { return int64(c.at[1]-c.at[0]-c.head.size) >= c.head.length }
+
+// begin begins with the request that was read. Where it does, the connection may
+// be another goroutine's before it returns.
+func (c *conn) begin(now time.Time, begins *bool) bool {
+	r := c.request(now)
+	*begins = true
+	c.begun.Store(true)
+	ok := c.loop.async.Begin(r)
+	if !ok {
+		c.begun.Store(false)
 	}
-	return c.loop.async.Begin(c.request(now))
+	return ok
 }
 
 // finished writes the answer to what was begun, and ends the turn.
@@ -153,7 +166,7 @@ func (c *conn) finished() {
 			c.drop()
 		}
 	}()
-	if c.dropped.Load() {
+	if !c.begun.CompareAndSwap(true, false) {
 		return // its beginning has panicked
 	}
 	now := time.Now()
@@ -162,13 +175,13 @@ func (c *conn) finished() {
 	last := c.s.draining.Load()
 	c.out = c.reply.append(c.out[:0], c.s.clock.date(now), last)
 	c.served = true
-	err := c.raw.Control(c.write)
+	n, err := atOnce(unix.SYS_WRITE, c.fd, c.out)
 	switch {
-	case err != nil, c.n < 0 && !errors.Is(c.err, unix.EAGAIN) && !errors.Is(c.err, unix.EINTR):
+	case err != 0 && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR):
 		c.drop() // the peer has gone
-	case c.n < len(c.out):
+	case n < len(c.out):
 		c.leave()
-		go c.finish(c.out[max(c.n, 0):], last)
+		go c.finish(c.out[max(n, 0):], last)
 	case last:
 		c.drop()
 	default:
@@ -216,6 +229,19 @@ func (c *conn) leave() {
 	if c.trial < neverTried/8 {
 		c.trial *= 8
 	}
+}
+
+// cut ends a connection that another goroutine may be using: whoever that is finds
+// it at its end, and closes it.
+func (c *conn) cut() {
+	if s, ok := c.rwc.(syscall.Conn); ok {
+		if raw, err := s.SyscallConn(); err == nil {
+			// Where it fails, the connection has ended otherwise.
+			_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+			return
+		}
+	}
+	_ = c.rwc.Close() // it has no descriptor, and is in no loop
 }
 
 // drop ends a connection that no goroutine reads.

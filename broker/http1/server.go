@@ -15,19 +15,19 @@ import (
 
 // Request is a plain request.
 type Request struct {
-	Path, Host string
-	// Began is when its head was there, and the server came to it.
-	Began time.Time
-	// Headers, which are without Host, and Body are good until the request is answered, but the strings
-	// may be kept.
-	Headers event.HeaderList
-	Length  int64
-	Body    Body
 	// Slot is an Async's, for what it keeps until it has finished the request. It
 	// comes back with later ones, also of other connections.
 	Slot any
+	c    *conn
 
-	c *conn
+	// Headers, which are without Host, and Body are good until the request is
+	// answered, but the strings may be kept.
+	Body       Body
+	Headers    event.HeaderList
+	Path, Host string
+	// Began is when its head was there, and the server came to it.
+	Began  time.Time
+	Length int64
 }
 
 // Done says that the answer to a request that was begun is known. It ends the
@@ -239,7 +239,7 @@ func (s *Server) Close() error {
 	s.drain()
 	s.mu.Lock()
 	for c := range s.conns {
-		_ = c.rwc.Close() // whoever uses it sees that
+		c.cut()
 	}
 	s.mu.Unlock()
 	return s.o.Fallback.Close()
