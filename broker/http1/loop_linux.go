@@ -38,12 +38,13 @@ type loop struct {
 	poll   *os.File
 	wait   syscall.RawConn
 	events []unix.EpollEvent
-	ready  int // events
+	ready  int     // events
+	turns  []*conn // whose they are
 	// wake is an eventfd, written when queue is not empty any more.
 	wake *os.File
 
 	mu    sync.Mutex
-	conns map[int32]*conn // by descriptor
+	conns []*conn // by descriptor
 	queue []*conn
 }
 
@@ -101,7 +102,7 @@ func newLoop(s *Server) (l *loop, err error) {
 	if err := unix.SetNonblock(epoll, true); err != nil {
 		return nil, errors.Join(os.NewSyscallError("fcntl", err), unix.Close(epoll))
 	}
-	l = &loop{s: s, async: s.o.Async(), poll: os.NewFile(uintptr(epoll), "epoll"), conns: map[int32]*conn{}, events: make([]unix.EpollEvent, mostEvents)}
+	l = &loop{s: s, async: s.o.Async(), poll: os.NewFile(uintptr(epoll), "epoll"), events: make([]unix.EpollEvent, mostEvents)}
 	if l.wait, err = l.poll.SyscallConn(); err == nil {
 		err = l.poll.SetReadDeadline(time.Now().Add(s.o.IdleTimeout / sweeps))
 	}
@@ -147,11 +148,11 @@ func (l *loop) run() {
 			return
 		}
 		now := time.Now()
-		for i := range l.events[:l.ready] {
-			if c := l.claim(&l.events[i]); c != nil {
-				c.turn(now)
-			}
+		turns := l.claimed()
+		for _, c := range turns {
+			c.turn(now)
 		}
+		clear(turns) // nothing is kept of those that end
 		for _, c := range l.queued() {
 			c.turn(now)
 		}
@@ -159,10 +160,24 @@ func (l *loop) run() {
 	}
 }
 
-// claim gives the connection that an event is of, where it rests.
-func (l *loop) claim(e *unix.EpollEvent) *conn {
+// claimed gives the connections that the events are of, as far as they rest.
+func (l *loop) claimed() []*conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.turns = l.turns[:0]
+	for i := range l.events[:l.ready] {
+		if c := l.claim(&l.events[i]); c != nil {
+			l.turns = append(l.turns, c)
+		}
+	}
+	return l.turns
+}
+
+// claim is that of one event; mu is held.
+func (l *loop) claim(e *unix.EpollEvent) *conn {
+	if int(e.Fd) >= len(l.conns) {
+		return nil
+	}
 	c := l.conns[e.Fd]
 	if c == nil {
 		return nil
@@ -217,6 +232,9 @@ func (l *loop) sweep() {
 	var late, resting []*conn
 	l.mu.Lock()
 	for _, c := range l.conns {
+		if c == nil {
+			continue
+		}
 		switch at := c.rested.Load(); {
 		case at < before && c.state.CompareAndSwap(idle, closed):
 			late = append(late, c)
@@ -247,6 +265,9 @@ func (l *loop) add(c *conn) (ok bool) {
 			return
 		}
 		c.loop, ok = l, true
+		if more := int(c.fd) + 1 - len(l.conns); more > 0 {
+			l.conns = append(l.conns, make([]*conn, more)...)
+		}
 		l.conns[c.fd] = c
 	})
 	return ok && err == nil
@@ -256,7 +277,7 @@ func (l *loop) add(c *conn) (ok bool) {
 func (l *loop) remove(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.conns, c.fd)
+	l.conns[c.fd] = nil
 	c.loop = nil
 	if c.state.Load() == again {
 		c.state.Store(active)
