@@ -40,6 +40,7 @@ type begun struct {
 	// reader is of events. It stays here as long as it is small, and forgets them
 	// when it reads again: they are no more than the connection's buffer had.
 	reader *event.Reader
+	told   bool // Accepted need not be told of them
 	s      serving
 	t      target
 	body   body
@@ -80,8 +81,11 @@ func (y *async) Begin(r *http1.Request) bool {
 		if !ok {
 			return false // also what names nothing here
 		}
-		b.s.Kind, b.s.Namespace, b.s.Name = b.t.resource(), b.t.namespace, b.t.name
+		// The channel's own names are in memory that all requests to it share.
+		id := b.t.channel.ID()
+		b.s.Kind, b.s.Namespace, b.s.Name = b.t.resource(), id.Namespace, id.Name
 		if b.events, err = y.i.take(&b.q, b.t, &b.s, &b.body, b.reader); err == nil && len(b.events) > 0 {
+			b.told = y.i.o.Told(id, b.events)
 			if err = y.append(b, to); err == nil {
 				mine = false
 				return true
@@ -134,7 +138,9 @@ func (*async) Finish(r *http1.Request, a *http1.Answer, now time.Time) {
 		i.refuse(a, b.err, &b.s.Served)
 	} else if len(b.events) > 0 {
 		b.s.Events = len(b.events)
-		i.o.Accepted(b.t.channel.ID(), b.events)
+		if !b.told {
+			i.o.Accepted(b.t.channel.ID(), b.events)
+		}
 	}
 	i.served(&b.q, a, &b.s, b.err, now)
 }

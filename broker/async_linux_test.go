@@ -39,6 +39,7 @@ func TestLoopAnswersAsAnyServer(t *testing.T) {
 			defer mu.Unlock()
 			told = append(told, fmt.Sprint(id.Name, " ", len(events), " ", events[0].ID))
 		}
+		o.Told = func(id channel.ID, events []*event.Event) bool { return id.Name == "b" && events[0].ID == "known" }
 	})
 	w.inLoop()
 	for range 5 {
@@ -55,6 +56,7 @@ func TestLoopAnswersAsAnyServer(t *testing.T) {
 		want       count
 	}{
 		{brokerPath, "x", binary("Ce-Id", "one"), 202, count{"default", "b", 202, 1}},
+		{brokerPath, "x", binary("Ce-Id", "known"), 202, count{"default", "b", 202, 1}},
 		{channelPath, batch, batchMode(), 202, count{"default", "c", 202, 2}},
 		{brokerPath, "[]", batchMode(), 202, count{"default", "b", 202, 0}},
 		{brokerPath, "x", binary("Ce-Id", ""), 400, count{"default", "b", 400, 0}},

@@ -79,6 +79,10 @@ type IngressOptions struct {
 	// Accepted is told of events that are in the log. It must neither wait nor
 	// keep anything of them: their memory is used again.
 	Accepted func(id channel.ID, events []*event.Event)
+	// Told says whether Accepted has been told of events like these, and need not
+	// be of these. It may be asked before they are in the log: where they are read,
+	// and so are at hand.
+	Told func(id channel.ID, events []*event.Event) bool
 	// Spans records the steps of traces; nil where nobody does.
 	Spans event.Spans
 }
@@ -125,6 +129,9 @@ func NewIngress(o IngressOptions) *Ingress {
 	}
 	if o.Accepted == nil {
 		o.Accepted = func(channel.ID, []*event.Event) {}
+	}
+	if o.Told == nil {
+		o.Told = func(channel.ID, []*event.Event) bool { return false }
 	}
 	i := &Ingress{o: o, deadlines: deadlines{after: o.AppendTimeout}}
 	i.bodies.init(o.MaxBodyMemory, o.MaxChannelMemory)

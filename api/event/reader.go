@@ -5,20 +5,29 @@ package event
 type Reader struct {
 	limits Limits
 	// known are events to be used again, of which the latest message has used
-	// so many. Each keeps the room of its extensions. The first one's is here, as
-	// most messages have no more.
+	// so many. Each keeps the room of its extensions.
 	known []*Event
 	used  int
-	first Event
-	room  [4]Extension
 	// events are what was read of the latest message, and pass what is passed
 	// through with each of them.
 	events []*Event
 	pass   []Header
+	// one has the room for one event, as most messages have no more.
+	one struct {
+		known, events [1]*Event
+		event         Event
+		extensions    [4]Extension
+	}
 }
 
 // NewReader makes a reader.
-func NewReader(l Limits) *Reader { return &Reader{limits: l.WithDefaults()} }
+func NewReader(l Limits) *Reader {
+	r := &Reader{limits: l.WithDefaults()}
+	r.one.event.Extensions = r.one.extensions[:0]
+	r.one.known[0] = &r.one.event
+	r.known, r.events = r.one.known[:], r.one.events[:0]
+	return r
+}
 
 // Read reads the events of a message, as FromMessage does.
 func (r *Reader) Read(h HeaderList, body []byte) ([]*Event, Mode, error) {
@@ -79,12 +88,7 @@ func (r *Reader) Small() bool { return len(r.known) <= 1 }
 
 // event is an empty one.
 func (r *Reader) event() *Event {
-	switch {
-	case r.used < len(r.known):
-	case r.used == 0:
-		r.first.Extensions = r.room[:0]
-		r.known = append(r.known, &r.first)
-	default:
+	if r.used == len(r.known) {
 		more := make([]Event, min(r.used, mostKept))
 		for i := range more {
 			r.known = append(r.known, &more[i])
@@ -92,7 +96,7 @@ func (r *Reader) event() *Event {
 	}
 	e := r.known[r.used]
 	if r.used++; e.Extensions == nil {
-		e.Extensions = make([]Extension, 0, len(r.room))
+		e.Extensions = make([]Extension, 0, len(r.one.extensions))
 	}
 	return e
 }

@@ -117,7 +117,7 @@ func New(o Options) *Recorder {
 // Observe is told of events that a broker has accepted. It does not wait, and
 // keeps nothing of them.
 func (r *Recorder) Observe(id channel.ID, events []*event.Event) {
-	if id.Kind != "Broker" {
+	if r.Knows(id, events) {
 		return
 	}
 	for _, e := range events {
@@ -125,6 +125,20 @@ func (r *Recorder) Observe(id channel.ID, events []*event.Event) {
 			r.note(id, e)
 		}
 	}
+}
+
+// Knows says whether all of these events are of types that are recorded, or will
+// be.
+func (r *Recorder) Knows(id channel.ID, events []*event.Event) bool {
+	if id.Kind != "Broker" {
+		return true
+	}
+	for _, e := range events {
+		if !r.known(id.UID, kind{e.Type, e.Source}) {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *Recorder) known(uid string, k kind) bool {

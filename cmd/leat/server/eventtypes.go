@@ -31,6 +31,11 @@ func (r recorder) observe(id channel.ID, events []*event.Event) {
 	}
 }
 
+// knows says whether there is no use in observing these.
+func (r recorder) knows(id channel.ID, events []*event.Event) bool {
+	return r.Recorder == nil || r.Knows(id, events)
+}
+
 // start writes what is observed to the API.
 func (r recorder) start(ctx context.Context, a *apiserver.Server, fail context.CancelCauseFunc, stops *stack) error {
 	if r.Recorder == nil {

@@ -118,7 +118,7 @@ func ingressOptions(s settings.Server, r broker.Resolver, p *publishers, recorde
 		Resolver: r, Limits: eventLimits(s),
 		MaxBodyBytes: int64(s.MaxBatchBytes), MaxBodyMemory: int64(s.MaxBodyMemory), MaxChannelMemory: int64(s.MaxChannelMemory), MaxRequests: int64(s.MaxRequests), MaxHeaderLines: s.MaxHeaderLines,
 		MaxCauseDepth: s.MaxCauseDepth, RetryAfter: s.RetryAfter, WebHookRate: s.WebHookRate, AppendTimeout: s.AppendTimeout,
-		Counted: m.Request, Accepted: recorder.observe, Spans: spans,
+		Counted: m.Request, Accepted: recorder.observe, Told: recorder.knows, Spans: spans,
 	}
 	if s.IngressAuth == settings.AuthToken {
 		o.Authenticator = p
