@@ -12,12 +12,13 @@ import (
 // crowd has deliveries at the head wait for so long, until it is stopped.
 func (r *rig) crowd(wait time.Duration) (stop func()) {
 	end, ended := make(chan struct{}), make(chan struct{})
+	head := new(sub)
 	go func() {
 		defer close(ended)
 		for tick := time.NewTicker(time.Millisecond); ; {
 			select {
 			case <-tick.C:
-				r.d.pacer.started(r.d.now() - int64(wait))
+				r.d.pacer.started(head, r.d.now()-int64(wait))
 			case <-end:
 				tick.Stop()
 				return
@@ -81,6 +82,43 @@ func TestWhatCatchesUpGivesWay(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		if n := second(); n < alone/2 {
 			t.Errorf("%d requests in a second while the head waits whatever they do, want more than half of %d", n, alone)
+		}
+	})
+}
+
+// TestLittleGoesOnBesideACrowdedHead: to a subscriber that answers at once one
+// after another would be many. They begin with few where somebody is at the head,
+// and a pause there does not make them more.
+func TestLittleGoesOnBesideACrowdedHead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := behind(t, 50_000)
+		defer r.end()
+		r.f.on("http://late", takes(100*time.Microsecond))
+		within := func(d time.Duration) int {
+			before := len(r.f.to("http://late"))
+			time.Sleep(d)
+			return len(r.f.to("http://late")) - before
+		}
+		stop := r.crowd(10 * time.Millisecond)
+		time.Sleep(time.Second)
+		s := byType("late", "")
+		s.Start.At = "beginning"
+		r.target("late")
+		r.subscribe(s)
+		if n := within(20 * time.Millisecond); n == 0 || n > 150 {
+			t.Errorf("%d requests in the first 20 ms while the head waits, want less than two windows", n)
+		}
+		time.Sleep(time.Second)
+		if n := within(time.Second); n < 500 || n > 1500 {
+			t.Errorf("%d requests in a second while the head waits, want a thousand", n)
+		}
+		stop()
+		if n := within(headPatience / 2); n > 100 {
+			t.Errorf("%d requests in a short pause of the head, want no more than before", n)
+		}
+		time.Sleep(time.Second)
+		if n := len(once(t, r.f.to("http://late"))); n != 50_000 {
+			t.Errorf("%d of 50000 events were delivered a second after the head came to rest, want windows", n)
 		}
 	})
 }

@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/leat-dev/leat/channel"
@@ -81,6 +82,7 @@ type sub struct {
 	parked    bool // in r.commits.parked
 	advanced  int  // offsets looked at since the last time it was listed
 	dead      bool
+	late      atomic.Bool // what it started last was late; anybody may look
 
 	stopReason, stopMessage string // why the pump cannot go on
 	lastError               string
@@ -256,7 +258,10 @@ func (s *sub) start(it *item) bool {
 	s.outBytes += it.bytes
 	s.r.d.budget.start(it.bytes)
 	it.held = false
-	if it.late = s.far(); it.late {
+	if it.late = s.far(); s.late.Load() != it.late {
+		s.late.Store(it.late)
+	}
+	if it.late {
 		s.r.d.pacer.start(it)
 	} else {
 		it.due = s.r.d.pacer.stamp()
@@ -264,13 +269,6 @@ func (s *sub) start(it *item) bool {
 	}
 	return true
 }
-
-// farBehind is how many offsets a subscription may be behind, and still count
-// as one at the head of the log.
-const farBehind = 1024
-
-// far says whether the subscription is far behind. s.mu is held.
-func (s *sub) far() bool { return s.behind && s.r.horizon.Load() > s.next+farBehind }
 
 // stopped takes back what start counted as out. s.mu is held.
 func (s *sub) stopped(it *item) {

@@ -104,7 +104,7 @@ func (it *item) run() task {
 	s, late, p := it.sub, it.late, place{it.sub.r.d, it.lane} // another one may have the item by the end
 	defer s.r.work.leave()
 	if !late {
-		s.r.d.pacer.started(it.due)
+		s.r.d.pacer.started(s, it.due)
 	}
 	if !(late || it.held) || !s.recall(it) {
 		s.deliver(it, &p)
