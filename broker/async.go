@@ -19,6 +19,9 @@ type async struct {
 	to channel.Beginner
 	// arrival is that of all that has been begun since the last Flush.
 	arrival event.Value
+	// reader reads the events of each request: where nobody asks for them once they
+	// have begun, as mostly, their memory is the next one's, and still at hand.
+	reader *event.Reader
 }
 
 // async is nil where something else than the log may have to be waited for.
@@ -33,19 +36,16 @@ func (i *Ingress) async() func() http1.Async {
 type begun struct {
 	// What it is answered with comes first, and close together: another processor
 	// does that.
-	i      *Ingress
-	r      *http1.Request
-	events []*event.Event
-	err    error
-	// reader is of events. It stays here as long as it is small, and forgets them
-	// when it reads again: they are no more than the connection's buffer had.
-	reader *event.Reader
-	told   bool // Accepted need not be told of them
-	s      serving
-	t      target
-	body   body
-	done   func(error) // is end, made once
-	q      request
+	i       *Ingress
+	r       *http1.Request
+	channel channel.Channel
+	count   int // of its events
+	err     error
+	reader  *event.Reader // of events; nil where nobody asks for them
+	s       serving
+	body    body
+	events  []*event.Event
+	done    func(error) // is end, made once
 }
 
 // Begin implements http1.Async.
@@ -60,14 +60,11 @@ func (y *async) Begin(r *http1.Request) bool {
 		b.done = b.end
 		r.Slot = b
 	}
-	if b.reader == nil {
-		b.reader = y.i.reader()
-	}
 	if y.arrival.Str == "" {
 		y.arrival = y.i.arrival()
 	}
 	b.r, b.s = r, serving{began: r.Began}
-	b.q = request{method: http.MethodPost, path: r.Path, headers: r.Headers, arrival: y.arrival, length: r.Length, whole: whole, inMemory: true}
+	q := request{method: http.MethodPost, path: r.Path, headers: r.Headers, arrival: y.arrival, length: r.Length, whole: whole, inMemory: true}
 	mine := true // until it is end's
 	defer func() {
 		if mine {
@@ -76,16 +73,14 @@ func (y *async) Begin(r *http1.Request) bool {
 	}()
 	err := y.i.enter()
 	if err == nil {
-		b.t, err = y.i.target(&b.q)
-		to, ok := b.t.channel.(channel.Beginner)
+		var t target
+		t, err = y.i.target(&q)
+		to, ok := t.channel.(channel.Beginner)
 		if !ok {
 			return false // also what names nothing here
 		}
-		// The channel's own names are in memory that all requests to it share.
-		id := b.t.channel.ID()
-		b.s.Kind, b.s.Namespace, b.s.Name = b.t.resource(), id.Namespace, id.Name
-		if b.events, err = y.i.take(&b.q, b.t, &b.s, &b.body, b.reader); err == nil && len(b.events) > 0 {
-			b.told = y.i.o.Told(id, b.events)
+		b.channel = t.channel
+		if err = y.take(b, &q, t); err == nil && b.count > 0 {
 			if err = y.append(b, to); err == nil {
 				mine = false
 				return true
@@ -94,11 +89,37 @@ func (y *async) Begin(r *http1.Request) bool {
 	}
 	mine = false
 	if errors.Is(err, raftlog.ErrWouldWait) {
+		y.keep(b)
 		go b.wait() // as long as a request may at most; there are no more than MaxRequests
 	} else {
 		b.end(err)
 	}
 	return true
+}
+
+// take reads a request's events.
+func (y *async) take(b *begun, q *request, t target) (err error) {
+	// The channel's own names are in memory that all requests to it share.
+	id := t.channel.ID()
+	b.s.Kind, b.s.Namespace, b.s.Name = t.resource(), id.Namespace, id.Name
+	if y.reader == nil {
+		y.reader = y.i.reader()
+	}
+	if b.events, err = y.i.take(q, t, &b.s, &b.body, y.reader); err != nil {
+		return err
+	}
+	b.count = len(b.events)
+	if b.count > 0 && !y.i.o.Told(id, b.events) {
+		y.keep(b)
+	}
+	return nil
+}
+
+// keep has a request keep its events until it is answered.
+func (y *async) keep(b *begun) {
+	if b.reader == nil {
+		b.reader, y.reader = y.reader, nil
+	}
 }
 
 // append begins to append the events of a request. Where it does, the request is
@@ -116,7 +137,7 @@ func (y *async) append(b *begun, to channel.Beginner) error {
 
 // wait appends as a request does that has a goroutine.
 func (b *begun) wait() {
-	b.end(b.t.channel.Append(b.i.deadlines.context(time.Now()), b.events))
+	b.end(b.channel.Append(b.i.deadlines.context(time.Now()), b.events))
 }
 
 // end is called when it is known what becomes of a request.
@@ -130,30 +151,33 @@ func (*async) Finish(r *http1.Request, a *http1.Answer, now time.Time) {
 	b := r.Slot.(*begun)
 	defer b.release()
 	i := b.i
-	if !b.s.appendBegan.IsZero() {
+	if i.o.Spans != nil && !b.s.appendBegan.IsZero() {
 		b.s.appendEnded = now
 	}
 	a.Status = http.StatusAccepted
 	if b.err != nil {
 		i.refuse(a, b.err, &b.s.Served)
-	} else if len(b.events) > 0 {
-		b.s.Events = len(b.events)
-		if !b.told {
-			i.o.Accepted(b.t.channel.ID(), b.events)
+	} else if b.count > 0 {
+		b.s.Events = b.count
+		if b.reader != nil {
+			i.o.Accepted(b.channel.ID(), b.events)
 		}
 	}
-	i.served(&b.q, a, &b.s, b.err, now)
+	i.served(r.Headers, a, &b.s, b.err, now)
 }
 
 // release ends a request, and the use of its events.
 func (b *begun) release() {
 	b.i.requests.Add(-1)
 	b.i.bodies.release(&b.body)
-	if !b.reader.Small() {
+	if b.reader != nil {
 		b.i.keep(b.reader)
 		b.reader = nil
 	}
-	b.t, b.events, b.err, b.s.received = target{}, nil, nil, nil
+	b.channel, b.count, b.err = nil, 0, nil
+	if b.i.o.Spans != nil {
+		b.s.received = nil
+	}
 }
 
 // Flush implements http1.Async.

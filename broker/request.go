@@ -64,7 +64,7 @@ func (i *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		i.refuse(&a, err, &s.Served)
 	}
-	i.served(&q, &a, &s, err, time.Now())
+	i.served(q.headers, &a, &s, err, time.Now())
 	for _, h := range a.Headers {
 		w.Header().Set(h.Name, h.Value)
 	}
@@ -88,16 +88,16 @@ func (i *Ingress) ServePlain(r *http1.Request, a *http1.Answer) bool {
 			return false
 		}
 	}
-	i.served(&q, a, &s, err, time.Now())
+	i.served(q.headers, a, &s, err, time.Now())
 	return true
 }
 
 // served tells of a request that is about to be answered.
-func (i *Ingress) served(q *request, a *http1.Answer, s *serving, failure error, now time.Time) {
+func (i *Ingress) served(h event.HeaderList, a *http1.Answer, s *serving, failure error, now time.Time) {
 	s.Status, s.Took = a.Status, now.Sub(s.began)
 	i.o.Counted(s.Served)
 	if i.o.Spans != nil {
-		i.record(q, s, failure)
+		i.record(h, s, failure)
 	}
 }
 

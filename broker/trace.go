@@ -55,10 +55,10 @@ func recorded(s event.Span) bool { return s.Context.Sampled() }
 // record offers the steps of a request: each reception, and within it the time
 // that it took to make the events durable. A request without events is a step
 // of its own.
-func (i *Ingress) record(q *request, s *serving, failure error) {
+func (i *Ingress) record(h event.HeaderList, s *serving, failure error) {
 	now := time.Now()
 	if len(s.received) == 0 {
-		from, ok := requestTrace(q.headers)
+		from, ok := requestTrace(h)
 		if !ok && s.Status < http.StatusInternalServerError {
 			return // nobody asked, and nothing is wrong here
 		}

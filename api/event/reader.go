@@ -83,9 +83,6 @@ func (r *Reader) Forget() {
 	r.used, r.events, r.pass = 0, r.events[:0], r.pass[:0]
 }
 
-// Small says whether it keeps no more than one event for the next message.
-func (r *Reader) Small() bool { return len(r.known) <= 1 }
-
 // event is an empty one.
 func (r *Reader) event() *Event {
 	if r.used == len(r.known) {
