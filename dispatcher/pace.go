@@ -191,12 +191,12 @@ func (p *pacer) step(n, wait int64) float64 {
 	return used * 0.5
 }
 
-// rests learns how long the head waits with nearly no late ones: slowly where
-// that is longer than was known, as much of it is chance. p.mu is held.
+// rests learns how long the head waits with nearly no late ones: slowly, as much
+// of it is chance, and slower where that is longer than was known. p.mu is held.
 func (p *pacer) rests(wait int64) {
 	switch {
 	case wait < p.rest:
-		p.rest = wait
+		p.rest -= (p.rest - wait) / 8
 	case p.limit <= 2*leastLimit:
 		p.rest += min(wait-p.rest, p.goal) / 16
 	}
