@@ -1,8 +1,12 @@
 package metrics
 
 import (
+	"net/http"
 	"strconv"
+	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/leat-dev/leat/channel"
 	"github.com/leat-dev/leat/dispatcher"
@@ -11,9 +15,13 @@ import (
 type deliveryMetrics struct {
 	events, attempts, retries, denied, replies, filterErrors, expired, commits *counters
 	attemptSeconds, age, commitSeconds                                         *histograms
+
+	mu      sync.RWMutex
+	targets map[*dispatcher.Target]*targetSeries
 }
 
 func (m *deliveryMetrics) declare(s *set) {
+	m.targets = map[*dispatcher.Target]*targetSeries{}
 	m.events = s.counter("leat_delivery_events_total", "Deliveries that ended, by result: delivered; dead_lettered (the dead letter sink has it); kept (the dead letter log has it); expired (retention passed it while it waited for its next attempt).", with(subscriptionLabels, "result")...)
 	m.attempts = s.counter("leat_delivery_attempts_total", "Delivery requests, by what they went to (subscriber, reply, dead-letter) and the status answered; -1: no answer.", with(subscriptionLabels, "to", "code")...)
 	m.retries = s.counter("leat_delivery_retries_total", "Delivery requests that were not the first for their event.", with(subscriptionLabels, "to")...)
@@ -47,19 +55,75 @@ func (v values) and(more ...string) values {
 // channel is what of the values of subscriptionLabels belongs to channelLabels.
 func (v values) channel() values { return values{v[0], v[1], v[2]} }
 
+// targetSeries are the series that most deliveries to one target count in: what
+// the first attempt delivers.
+type targetSeries struct {
+	of                  values // subscriptionLabels
+	delivered           handle[prometheus.Counter]
+	accepted            [len(acceptedCodes)]handle[prometheus.Counter]
+	age, attemptSeconds handle[prometheus.Observer]
+}
+
+// acceptedCodes are the statuses, from 200 on, that have a series at hand: those
+// that subscribers answer with.
+var acceptedCodes = [...]string{"200", "201", "202", "203", "204"}
+
+const toSubscriber = "subscriber"
+
+// accept is the counter of a subscriber's status, which is one of acceptedCodes.
+func (m *deliveryMetrics) accept(s *targetSeries, code int) prometheus.Counter {
+	i := code - http.StatusOK
+	return s.accepted[i].by(m.attempts, func() values { return s.of.and(toSubscriber, acceptedCodes[i]) })
+}
+
+// series are those of a target as it is now: one that is changed is another. They
+// are bounded as each metric's are.
+func (m *deliveryMetrics) series(t *dispatcher.Target) *targetSeries {
+	m.mu.RLock()
+	s := m.targets[t]
+	m.mu.RUnlock()
+	if s != nil {
+		return s
+	}
+	s = &targetSeries{of: targetValues(t)}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.targets) >= m.events.limit {
+		clear(m.targets) // of targets that were changed since the last scrape, too
+	}
+	m.targets[t] = s
+	return s
+}
+
+// forget drops the handles, as series have been ended.
+func (m *deliveryMetrics) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.targets)
+}
+
 // Deliveries are the hooks that count deliveries.
 func (m *Metrics) Deliveries() dispatcher.Hooks {
 	d := &m.delivery
 	return dispatcher.Hooks{
 		Delivered: func(t *dispatcher.Target, r dispatcher.Result, _ int, age time.Duration) {
-			v := targetValues(t)
-			d.events.with(v.and(string(r))).Inc()
-			d.age.with(v.channel()).Observe(age.Seconds())
+			s := d.series(t)
+			s.age.by(d.age, s.of.channel).Observe(age.Seconds())
+			if r != dispatcher.ResultDelivered {
+				d.events.with(s.of.and(string(r))).Inc()
+				return
+			}
+			s.delivered.by(d.events, func() values { return s.of.and(string(r)) }).Inc()
 		},
 		Attempt: func(t *dispatcher.Target, a dispatcher.Attempt) {
-			v := targetValues(t)
-			d.attempts.with(v.and(a.To, strconv.Itoa(a.Code))).Inc()
-			d.attemptSeconds.with(v.channel()).Observe(a.Took.Seconds())
+			s := d.series(t)
+			v := s.of
+			s.attemptSeconds.by(d.attemptSeconds, s.of.channel).Observe(a.Took.Seconds())
+			if a.To == toSubscriber && a.Code >= http.StatusOK && a.Code < http.StatusOK+len(acceptedCodes) {
+				d.accept(s, a.Code).Inc()
+			} else {
+				d.attempts.with(v.and(a.To, strconv.Itoa(a.Code))).Inc()
+			}
 			if a.Number > 1 {
 				d.retries.with(v.and(a.To)).Inc()
 			}

@@ -92,6 +92,15 @@ func (h *handle[M]) in(f *family[M], v *values) M {
 	return m
 }
 
+// by is in, with values that are made only where the series is not at hand.
+func (h *handle[M]) by(f *family[M], v func() values) M {
+	if m := h.found.Load(); m != nil {
+		return *m
+	}
+	made := v()
+	return h.in(f, &made)
+}
+
 // retain ends the series that keep says no to.
 func (f *family[M]) retain(keep func(values) bool) {
 	f.mu.Lock()

@@ -210,7 +210,17 @@ func TestSeriesEndWithTheirObject(t *testing.T) {
 	r.m.Request(broker.Served{Kind: "Broker", Namespace: "ns", Name: "b", Status: 202, Events: 1})
 	r.m.Request(broker.Served{Status: 404})
 	r.eventually(`trigger="orders"} 1`, `leat_ingress_events_total{broker="b",channel="",namespace="ns"} 1`)
+	orders := r.d.Target("t1")
 	r.subscribe(2)
+	r.d.RemoveTarget("t1")
+	r.never(`trigger="orders"`)
+	r.d.SetTarget(*orders)
+	hooks := r.m.Deliveries()
+	hooks.Attempt(orders, dispatcher.Attempt{To: "subscriber", Number: 1, Code: 204})
+	hooks.Delivered(orders, dispatcher.ResultDelivered, 1, time.Second)
+	want(t, page(t, r.m),
+		`leat_delivery_attempts_total{broker="b",channel="",code="204",namespace="ns",subscription="",to="subscriber",trigger="orders"} 1`,
+		`leat_delivery_events_total{broker="b",channel="",namespace="ns",result="delivered",subscription="",trigger="orders"} 1`)
 	r.d.RemoveTarget("t1")
 	r.never(`trigger="orders"`)
 	want(t, page(t, r.m), `leat_ingress_events_total{broker="b",channel="",namespace="ns"} 1`)

@@ -202,4 +202,5 @@ func (m *Metrics) prune() {
 	} {
 		f.retain(subscriptionThere)
 	}
+	m.delivery.forget()
 }
