@@ -117,7 +117,7 @@ func (s *Shard) applyAppend(e *raftlog.Entry, body []byte) error {
 		p := s.parts[r.partition]
 		if p.open == nil {
 			p.open = &run{partition: p, base: p.next, time: e.Time}
-			p.open.content.Store(&runContent{})
+			p.open.content.Store(&runContent{in: e.Buffer})
 		}
 		p.open.add(r)
 		p.openBytes += uint32(len(r.records))
@@ -181,6 +181,7 @@ func (s *Shard) show(e *raftlog.Entry) {
 		p.newOutcomes = 0
 		if p.open != nil {
 			if !p.ch.gone.Load() {
+				p.open.content.Load().hold()
 				p.tail.push(p.open)
 				runs = append(runs, p.open)
 			}

@@ -121,10 +121,9 @@ func (b *batch) add(events []Stored, sizes []uint32) {
 	b.events = append(b.events, events[:n]...)
 }
 
-// takeFrom adds a run's events from offset on, as many as the batch may hold,
+// takeFrom adds a decoded run's events from offset on, as many as the batch may hold,
 // and returns the offset after the run's readable ones.
 func (p *raftPartition) takeFrom(b *batch, c *runContent, r *run, offset uint64) (uint64, error) {
-	c.decode(r.base, r.count, r.time)
 	from, to := int(offset-r.base), len(c.events)
 	if from >= to {
 		return 0, p.damaged(offset, r.end(), fmt.Errorf("the entry has %d records where its index has %d", to, r.count))
@@ -151,7 +150,7 @@ func (p *raftPartition) readTail(b *batch, offset uint64) (uint64, bool, error) 
 	began := offset
 	for ; i < len(runs) && !b.full(); i++ {
 		c := runs[i].content.Load()
-		if c == nil {
+		if c == nil || !c.decode(runs[i].base, runs[i].count, runs[i].time) {
 			return offset, offset > began, nil // evicted just now
 		}
 		next, err := p.takeFrom(b, c, runs[i], offset)

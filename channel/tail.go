@@ -22,7 +22,11 @@ type run struct {
 
 // runContent is what a run says, decoded when first asked for, once for all.
 type runContent struct {
-	raw  [][]byte // of each append in the entry, in order
+	// mu is held to take raw, which is nil once that has been done.
+	mu  sync.Mutex
+	raw [][]byte // of each append in the entry, in order
+	// in is what raw lies in, and held for that, where its memory is used again.
+	in   *raftlog.Buffer
 	once sync.Once
 	// Set by once, and shared from then on.
 	events []Stored
@@ -41,12 +45,43 @@ func (r *run) add(raw rawRun) {
 
 func (r *run) end() uint64 { return r.base + uint64(r.count) }
 
-// decode sets the events and their sizes.
-func (c *runContent) decode(base uint64, count uint32, time int64) {
+// hold keeps what raw lies in as it is, until take.
+func (c *runContent) hold() {
+	if c.in != nil {
+		c.in.Hold()
+	}
+}
+
+// take gives raw, once: in memory of its own where that which it lies in is used
+// again, and clone says so.
+func (c *runContent) take(clone bool) [][]byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	raw := c.raw
+	if c.raw = nil; c.in == nil || raw == nil {
+		return raw
+	}
+	if clone {
+		whole := slices.Concat(raw...)
+		for i, r := range raw {
+			raw[i], whole = whole[:len(r):len(r)], whole[len(r):]
+		}
+	}
+	c.in.Release()
+	return raw
+}
+
+// decode sets the events and their sizes. It says no where the run has left memory
+// without having been decoded.
+func (c *runContent) decode(base uint64, count uint32, time int64) bool {
 	c.once.Do(func() {
+		all := c.take(true)
+		if all == nil {
+			return
+		}
 		c.events = make([]Stored, 0, count)
 		c.sizes = make([]uint32, 0, count)
-		for _, raw := range c.raw {
+		for _, raw := range all {
 			for len(raw) > 0 {
 				record, rest, err := nextRecord(raw)
 				var e *event.Event
@@ -62,6 +97,14 @@ func (c *runContent) decode(base uint64, count uint32, time int64) {
 			}
 		}
 	})
+	return c.events != nil
+}
+
+// leave is for a run that leaves memory.
+func (r *run) leave() {
+	if c := r.content.Swap(nil); c != nil {
+		c.take(false)
+	}
 }
 
 // partitionTail is a partition's runs in memory, in order and without a gap up
@@ -92,12 +135,12 @@ func (t *partitionTail) pop(r *run) {
 		}
 		t.runs.Store(&rest)
 	}
-	r.content.Store(nil)
+	r.leave()
 }
 
 func (t *partitionTail) clear() {
 	for _, r := range t.load() {
-		r.content.Store(nil)
+		r.leave()
 	}
 	t.runs.Store(nil)
 }

@@ -70,22 +70,12 @@ func (c *coalescer) begin(cmd []byte, w waiter) error {
 	return nil
 }
 
-// flush hands the oldest batch over, or has that done, if none is in flight.
-// Unlike propose it does not let others run first: whoever calls it has begun all
-// that there was.
+// flush has what has begun on its way, where nothing is in flight.
 func (c *coalescer) flush() {
 	c.mu.Lock()
-	var mine *batch
-	if !c.busy && len(c.queue) > 0 {
-		if c.direct != nil && c.direct(len(c.queue[0].buf)) {
-			mine = c.cut()
-		} else {
-			c.wake()
-		}
-	}
-	c.mu.Unlock()
-	if mine != nil {
-		c.handOver(mine)
+	defer c.mu.Unlock()
+	if c.flying == nil && len(c.queue) > 0 {
+		c.wake()
 	}
 }
 

@@ -50,21 +50,18 @@ func beginning(t *testing.T, f func(c *coalescer, o *outcomes, begin func(name s
 	synctest.Test(t, func(t *testing.T) {
 		refused := errors.New("not this one")
 		release := make(chan error)
-		c := newCoalescer(1<<20, 1<<20, time.Now, noLimit, func(data []byte, finish func([]any, error)) {
-			go func() { // as raft's own goroutine
-				if err := <-release; err != nil {
-					finish(nil, err)
-					return
+		c := newCoalescer(1<<20, 1<<20, time.Now, noLimit, committed(func(data []byte) ([]any, error) {
+			if err := <-release; err != nil {
+				return nil, err
+			}
+			results, err := echo(data)
+			for i, r := range results {
+				if r == "refused" {
+					results[i] = refused
 				}
-				results, err := echo(data)
-				for i, r := range results {
-					if r == "refused" {
-						results[i] = refused
-					}
-				}
-				finish(results, err)
-			}()
-		})
+			}
+			return results, err
+		}))
 		ctx, stop := context.WithCancel(t.Context())
 		go c.run(ctx)
 		synctest.Wait()
@@ -92,7 +89,7 @@ func TestBegunCommandsAreToldWhatBecame(t *testing.T) {
 			begin(fmt.Sprint(i), time.Hour)
 		}
 		synctest.Wait()
-		if c.inFlight() {
+		if c.flying != nil {
 			t.Error("an entry is on its way before the flush")
 		}
 		c.flush()

@@ -217,9 +217,15 @@ func (h heldSnapshot) Write(w io.Writer) error {
 
 // noAnswer is what raft gives for an entry that was on its way to the machine when
 // raft was told to end.
-type noAnswer struct{ raft.ApplyFuture }
+type noAnswer struct {
+	raft.ApplyFuture
+	over chan struct{}
+}
 
-func (noAnswer) Error() error { select {} }
+func (f noAnswer) Error() error {
+	<-f.over
+	return nil
+}
 
 // A group that cannot go on has ended raft already when it is closed: Close waits
 // for raft's goroutines, which use machine and files, all the same. Who has an
@@ -241,11 +247,12 @@ func TestCloseOfABrokenGroup(t *testing.T) {
 			t.Fatal("raft goes on")
 		}
 		answer := make(chan error, 1)
-		f := &flight{data: []byte("x"), future: noAnswer{}, finish: func(_ []any, err error) { answer <- err }}
-		g.commits.mu.Lock()
-		g.commits.current = f
-		g.commits.mu.Unlock()
-		g.commits.futures <- f
+		f := noAnswer{over: make(chan struct{})}
+		defer close(f.over)
+		go func() {
+			_, err := g.commits.await(f)
+			answer <- err
+		}()
 
 		closed := make(chan error, 2)
 		go func() {

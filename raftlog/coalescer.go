@@ -21,7 +21,7 @@ const (
 // batch is one entry in the making and those who wait for it.
 type batch struct {
 	buf  []byte
-	lent bool // buf is one of the coalescer's buffers, until the batch is handed over
+	lent *Buffer // what buf lies in, where that is used again
 	n    int
 	size int64 // what it counts against the bound of pending bytes
 	done chan struct{}
@@ -34,13 +34,9 @@ type batch struct {
 
 // coalescer packs the commands of many callers into one raft entry: while one
 // entry is on its way to disk, what arrives is packed into the next. One entry
-// is in flight; there is no added wait when idle: then whoever proposes hands its
-// entry over itself, where nothing can hold it up in that.
+// is in flight; there is no added wait when idle.
 type coalescer struct {
-	commit commitFunc
-	// direct, unless nil, says whether commit would take so many bytes now without
-	// waiting for anything but a turn. It is called with mu held.
-	direct     func(bytes int) bool
+	commit     commitFunc
 	room       func(context.Context, Class) error
 	now        func() time.Time
 	maxEntry   int
@@ -57,22 +53,28 @@ type coalescer struct {
 	pending  int64       // bytes in queue and in flight
 	lastTime int64       // log time; never goes back
 	recent   int         // bytes of the last batch: the next one is likely to be as large
-	busy     bool        // an entry is in flight
-	flying   *batch      // that entry
+	flying   *batch      // the entry that is in flight; nil: none is
 	late     *time.Timer // fires when the time of some waiter may have passed; nil: none waits
 	crowded  bool        // the last one held several commands
 	closed   bool
 
-	buffers sync.Pool // of *[]byte, for batches in the making
+	// reuse: entries are kept in memory that is used again, too. reused, unless nil,
+	// is given such memory before that.
+	reuse   bool
+	reused  func([]byte)
+	buffers sync.Pool // of *Buffer
+	slab    *Buffer   // for the next small entries; nil: there is none yet
+	filled  int       // of it
 
 	kick    chan struct{} // wakes run: there is something to cut, or to end
 	stopped chan struct{}
 	telling sync.WaitGroup // who is being told what became of what was begun
 }
 
-// commitFunc makes one entry durable and applies it. It has finish called once,
-// by whatever goroutine knows the outcome first, before or after it returns.
-type commitFunc func(data []byte, finish func(results []any, err error))
+// commitFunc makes one entry durable and applies it, and gives one result for each
+// command. The data lies in that buffer, which whoever keeps some of it holds; nil:
+// nobody uses its memory again.
+type commitFunc func(data []byte, in *Buffer) (results []any, err error)
 
 func newCoalescer(maxEntry int, maxPending int64, now func() time.Time, room func(context.Context, Class) error, commit commitFunc) *coalescer {
 	return &coalescer{
@@ -87,12 +89,9 @@ func (c *coalescer) propose(ctx context.Context, class Class, cmd []byte) (any, 
 	if err := c.room(ctx, class); err != nil {
 		return nil, err
 	}
-	b, i, mine, err := c.add(class, cmd)
+	b, i, err := c.add(class, cmd)
 	if err != nil {
 		return nil, err
-	}
-	if mine {
-		c.handOver(b)
 	}
 	select {
 	case <-b.done:
@@ -105,22 +104,17 @@ func (c *coalescer) propose(ctx context.Context, class Class, cmd []byte) (any, 
 	return b.results[i], nil
 }
 
-// add packs a command into a batch. mine says that it is the caller's to hand
-// that over.
-func (c *coalescer) add(class Class, cmd []byte) (b *batch, i int, mine bool, err error) {
+// add packs a command into a batch, as its i-th.
+func (c *coalescer) add(class Class, cmd []byte) (b *batch, i int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if b, err = c.pack(class, cmd); err != nil {
-		return nil, 0, false, err
+		return nil, 0, err
 	}
-	switch {
-	case c.busy:
-	case !c.crowded && len(c.queue) == 1 && c.direct != nil && c.direct(len(b.buf)):
-		mine = c.cut() == b
-	default:
+	if c.flying == nil {
 		c.wake()
 	}
-	return b, b.n - 1, mine, nil
+	return b, b.n - 1, nil
 }
 
 // pack makes a command the last one of the last batch; mu is held.
@@ -158,18 +152,20 @@ func (c *coalescer) wake() {
 	}
 }
 
-// run has batches committed, those that nobody hands over, one after another
-// until ctx ends; then it fails those that are waiting, and returns once none is
-// in flight.
+// run has batches committed, one after another, until ctx ends. What waits then is
+// refused at once; run returns when what is in flight is finished.
 func (c *coalescer) run(ctx context.Context) {
 	defer close(c.stopped)
-	for {
-		if ctx.Err() != nil {
-			c.shut()
-			return
-		}
+	refused := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(refused)
+		c.refuse()
+	})
+	for ctx.Err() == nil {
 		if b := c.next(); b != nil {
-			c.handOver(b)
+			c.own(b)
+			results, err := c.commit(b.buf, b.lent)
+			c.finish(b, results, err)
 			continue
 		}
 		select {
@@ -177,14 +173,22 @@ func (c *coalescer) run(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
+	<-refused
+	c.telling.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.late != nil {
+		c.late.Stop()
+		c.late = nil
+	}
 }
 
-// next cuts a batch, if none is in flight. When the last one held several
+// next cuts a batch. When the last one held several
 // commands, their callers are likely about to send again: letting them run first
 // makes this one larger.
 func (c *coalescer) next() *batch {
 	c.mu.Lock()
-	crowded := c.crowded && !c.busy
+	crowded := c.crowded
 	c.mu.Unlock()
 	if crowded {
 		runtime.Gosched()
@@ -192,12 +196,6 @@ func (c *coalescer) next() *batch {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.cut()
-}
-
-// handOver has a batch committed.
-func (c *coalescer) handOver(b *batch) {
-	c.own(b)
-	c.commit(b.buf, func(results []any, err error) { c.finish(b, results, err) })
 }
 
 // finish answers those whose commands are in a batch.
@@ -211,26 +209,26 @@ func (c *coalescer) finish(b *batch, results []any, err error) {
 	}
 	c.mu.Lock()
 	c.pending -= b.size
-	c.busy, c.flying, c.crowded = false, nil, b.n > 1
-	more := len(c.queue) > 0 || c.closed
+	c.flying, c.crowded = nil, b.n > 1
 	waiters := c.takeWaiters(b)
 	c.mu.Unlock()
-	close(b.done)
-	if more {
-		c.wake()
+	if b.lent != nil {
+		b.lent.Release()
 	}
+	b.buf, b.lent = nil, nil
+	close(b.done)
 	c.answer(b, waiters)
 }
 
-// cut takes the oldest batch and stamps it, if none is in flight; mu is held.
+// cut takes the oldest batch and stamps it; mu is held.
 func (c *coalescer) cut() *batch {
-	if c.busy || len(c.queue) == 0 {
+	if len(c.queue) == 0 {
 		return nil
 	}
 	b := c.queue[0]
 	c.queue[0] = nil
 	c.queue = c.queue[1:]
-	c.busy, c.flying = true, b
+	c.flying = b
 	c.recent = min(len(b.buf), c.maxEntry)
 	c.lastTime = max(c.lastTime, c.now().UnixMicro())
 	binary.LittleEndian.PutUint64(b.buf[1:], uint64(c.lastTime))
@@ -244,7 +242,8 @@ func (c *coalescer) observeTime(t int64) {
 	c.mu.Unlock()
 }
 
-func (c *coalescer) shut() {
+// refuse has nothing taken any more, and fails what is in the queue.
+func (c *coalescer) refuse() {
 	c.mu.Lock()
 	c.closed = true
 	queue := c.queue
@@ -258,22 +257,6 @@ func (c *coalescer) shut() {
 		c.mu.Unlock()
 		c.answer(b, waiters)
 	}
-	for c.inFlight() {
-		<-c.kick
-	}
-	c.telling.Wait()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.late != nil {
-		c.late.Stop()
-		c.late = nil
-	}
-}
-
-func (c *coalescer) inFlight() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.busy
 }
 
 var errEntryFormat = errors.New("entry is not in a known format")

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,7 +15,7 @@ func noLimit(context.Context, Class) error { return nil }
 
 // committed answers each entry at once.
 func committed(entry func(data []byte) ([]any, error)) commitFunc {
-	return func(data []byte, finish func([]any, error)) { finish(entry(data)) }
+	return func(data []byte, _ *Buffer) ([]any, error) { return entry(data) }
 }
 
 // echo answers each command with itself.
@@ -265,7 +264,7 @@ func FuzzDecodeEntry(f *testing.F) {
 func TestSmallEntryHoldsLittleMemory(t *testing.T) {
 	c := newCoalescer(1<<20, 1<<20, time.Now, noLimit, nil)
 	for _, size := range []int{1, 200 << 10, 1, 200 << 10, 200 << 10, 3000, 1} {
-		if _, _, _, err := c.add(Events, make([]byte, size)); err != nil {
+		if _, _, err := c.add(Events, make([]byte, size)); err != nil {
 			t.Fatal(err)
 		}
 		b := c.cut()
@@ -275,72 +274,4 @@ func TestSmallEntryHoldsLittleMemory(t *testing.T) {
 		}
 		c.finish(b, make([]any, b.n), nil)
 	}
-}
-
-// TestIdleCoalescerNeedsNoHandOver: whoever proposes to one that is idle has its
-// entry committed itself, unless that would have to wait.
-func TestIdleCoalescerNeedsNoHandOver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var entries []int
-		release := make(chan struct{})
-		c := newCoalescer(1<<20, 1<<20, time.Now, noLimit, func(data []byte, finish func([]any, error)) {
-			go func() { // as raft does
-				<-release
-				results, err := echo(data)
-				entries = append(entries, len(results))
-				finish(results, err)
-			}()
-		})
-		waits := false
-		c.direct = func(int) bool { return !waits }
-		var wg sync.WaitGroup
-		propose := func(n int) {
-			for range n {
-				wg.Go(func() {
-					if _, err := c.propose(t.Context(), Events, []byte("command")); err != nil {
-						t.Error(err)
-					}
-				})
-				synctest.Wait()
-			}
-		}
-		// Nobody runs yet: the first goes by itself, the others wait to be cut.
-		propose(3)
-		release <- struct{}{}
-		synctest.Wait()
-		if len(entries) != 1 || entries[0] != 1 {
-			t.Fatalf("entries of %v commands, want [1]", entries)
-		}
-		ctx, stop := context.WithCancel(t.Context())
-		go c.run(ctx)
-		synctest.Wait()
-		propose(1) // while the second entry is in flight
-		release <- struct{}{}
-		release <- struct{}{}
-		wg.Wait()
-		waits = true
-		propose(1)
-		release <- struct{}{}
-		wg.Wait()
-		if want := []int{1, 2, 1, 1}; !slices.Equal(entries, want) {
-			t.Errorf("entries of %v commands, want %v", entries, want)
-		}
-		// One that is in flight is finished before run ends, and nothing is taken
-		// after that.
-		waits = false
-		propose(1)
-		stop()
-		synctest.Wait()
-		select {
-		case <-c.stopped:
-			t.Error("it ended with an entry in flight")
-		default:
-		}
-		release <- struct{}{}
-		wg.Wait()
-		<-c.stopped
-		if _, err := c.propose(t.Context(), Events, []byte("late")); !errors.Is(err, ErrClosed) {
-			t.Errorf("got %v, want ErrClosed", err)
-		}
-	})
 }

@@ -1,209 +1,177 @@
 package raftlog
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"math"
-	"runtime"
-	"sync"
 	"sync/atomic"
-	"unsafe"
+	"time"
 
 	"github.com/hashicorp/raft"
 
 	"github.com/leat-dev/leat/raftlog/segment"
 )
 
-// committer hands entries to raft and says what became of each.
+// committer makes entries durable and applies them.
 //
-// Where this node leads as the sole voter, an entry of its term is committed as
-// soon as its own write is synced: nothing can undo it. It is applied and
-// answered right there, on the goroutine that wrote it, and raft passes over it
-// when its own loops have come round to it. In all other cases the answer is
-// raft's.
+// Where this node is the sole voter for good, an entry of its term is committed
+// as soon as it is written and synced: nothing can undo it. So the committer
+// writes it at the place that raft would give it, applies it and has its result,
+// and tells raft of it later: raft finds it stored when it comes to write it, and
+// applied when it comes to apply it. In all other cases raft writes the entry, and
+// the answer is raft's.
 type committer struct {
 	g *Group
 
-	mu      sync.Mutex
-	current *flight // handed to raft, not yet answered
+	// stored is the index of the last entry in the log, and told that of the last
+	// one that raft was told of, once ahead is set.
+	ahead        atomic.Bool
+	stored, told atomic.Uint64
+	term         uint64
 
-	// lastCommand is the index of the command entry that was stored last. What
-	// was before the start is not known, so the first one goes raft's way. Only
-	// raft's own goroutine, which stores, uses it.
-	lastCommand uint64
-	// early: the last command entry was answered here.
-	early atomic.Bool
-
-	// handing is held by who hands an entry to raft, until it is among the futures.
-	handing sync.Mutex
-	futures chan *flight // in the order they were handed to raft
+	telling chan struct{} // a token: held by who tells raft
+	late    chan struct{} // wakes run: raft has much to be told of
+	passed  chan struct{} // a token: raft has come to an entry that is applied
+	settler chan struct{} // a token: held by who waits for passed
 }
 
-// flight is an entry on its way.
-type flight struct {
-	data   []byte
-	future raft.ApplyFuture
-	finish func(results []any, err error)
-}
-
-// futuresBound is how many answered entries raft may still be busy with.
-const futuresBound = 16
+// Raft is told of entries when there are so many, in one go, and has to have been
+// told when there are maxUntold.
+const (
+	tellAt    = 64
+	maxUntold = 1024
+)
 
 func newCommitter(g *Group) *committer {
-	return &committer{g: g, lastCommand: math.MaxUint64, futures: make(chan *flight, futuresBound)}
+	return &committer{g: g, telling: make(chan struct{}, 1), late: make(chan struct{}, 1), passed: make(chan struct{}, 1), settler: make(chan struct{}, 1)}
 }
 
-// direct is the coalescer's: whether commit would wait neither for room nor for
-// raft to come round to what is answered already. Nor must it wait for raft to be
-// done with something else, which no context ends: a sole voter that leads has
-// nothing but the entries that it is given.
-func (c *committer) direct(bytes int) bool {
-	return c.early.Load() && c.g.raft.State() == raft.Leader &&
-		c.g.log.Room() >= int64(bytes)+raftMargin && len(c.futures) < cap(c.futures)
+// goAhead has entries written before raft knows of them, from here on: raft leads,
+// has nothing under way, and nobody asks it for more than entries and snapshots.
+func (c *committer) goAhead() error {
+	last, err := c.g.log.LastIndex()
+	if err != nil {
+		return err
+	}
+	c.term = c.g.raft.CurrentTerm()
+	c.stored.Store(last)
+	c.told.Store(last)
+	c.g.fsm.seen.Store(last)
+	c.ahead.Store(true)
+	return nil
 }
 
-// commit is the coalescer's: it hands one entry to raft.
-func (c *committer) commit(data []byte, finish func([]any, error)) {
+// commit is the coalescer's: it makes one entry durable and applies it.
+func (c *committer) commit(data []byte, in *Buffer) ([]any, error) {
 	c.g.stall.begin()
+	defer c.g.stall.end()
 	if c.g.log.Room() < int64(len(data))+raftMargin {
 		if err := c.g.log.Reserve(); err != nil {
-			c.g.stall.end()
-			finish(nil, refusal(err))
-			return
+			return nil, refusal(err)
 		}
 	}
-	f := &flight{data: data, finish: finish}
-	c.handing.Lock()
-	defer c.handing.Unlock()
-	c.mu.Lock()
-	c.current = f
-	c.mu.Unlock()
-	f.future = c.g.raft.Apply(data, 0)
-	c.futures <- f
+	if !c.ahead.Load() {
+		return c.await(c.g.raft.Apply(data, 0))
+	}
+	return c.store(data, in)
 }
 
-// end says that nothing more is handed to raft.
-func (c *committer) end() {
-	c.handing.Lock() // whoever was answered early may not have come round to it
-	defer c.handing.Unlock()
-	close(c.futures)
-}
-
-// run gives raft's answers, where they are awaited still, and ends raft where
-// the group cannot go on, so that nobody waits for it.
-func (c *committer) run() {
-	for {
+// store writes an entry, and applies it.
+func (c *committer) store(data []byte, in *Buffer) ([]any, error) {
+	if c.g.raft.State() != raft.Leader {
+		return nil, ErrNotLeader // it is ending
+	}
+	l := &raft.Log{Index: c.stored.Load() + 1, Term: c.term, Type: raft.LogCommand, Data: data, AppendedAt: time.Now()}
+	switch err := c.g.log.StoreLog(l); {
+	case errors.Is(err, segment.ErrFull):
+		return nil, refusal(err)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+	}
+	result := c.g.fsm.applyStored(l, in)
+	c.stored.Store(l.Index)
+	switch untold := l.Index - c.told.Load(); {
+	case untold >= maxUntold:
+		c.tell()
+	case untold >= tellAt:
 		select {
-		case f, ok := <-c.futures:
-			if !ok {
-				return
-			}
-			c.await(f)
-			continue
+		case c.late <- struct{}{}:
 		default:
 		}
-		// What raft has been given before is answered by it, but for what is on the
-		// way to the machine when it is shut down: so that is waited for first.
+	}
+	return resultsOf(result)
+}
+
+// tell tells raft of what is stored, in order. Raft has no use for the data, which
+// goes to no other member, and is applied.
+func (c *committer) tell() {
+	c.telling <- struct{}{} // tests in fake time tell who waits for raft by channels only
+	defer func() { <-c.telling }()
+	for c.told.Load() < c.stored.Load() {
+		_ = c.g.raft.Apply(nil, 0) // it waits for raft, and not for its answer
+		c.told.Add(1)
+	}
+}
+
+// settle has raft come round to all that was stored before, unless raft ends.
+func (c *committer) settle() {
+	if !c.ahead.Load() {
+		return
+	}
+	c.settler <- struct{}{}
+	defer func() { <-c.settler }()
+	to := c.stored.Load()
+	c.tell()
+	for c.g.fsm.seen.Load() < to {
 		select {
-		case f, ok := <-c.futures:
-			if !ok {
-				return
-			}
-			c.await(f)
-		case <-c.g.broken:
-			_ = c.g.endRaft().Error() // is always nil
-			c.unanswered()
+		case <-c.passed:
+		case <-c.g.raftEnd:
 			return
 		}
 	}
 }
 
-// unanswered gives the answers once raft has ended: what was on its way to the
-// machine just then gets none of raft's.
-func (c *committer) unanswered() {
-	for f := range c.futures {
-		if c.take(f.data) != nil {
-			c.answer(f, nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, raft.ErrRaftShutdown))
+// sees is told that raft has come to an entry that is applied.
+func (c *committer) sees() {
+	select {
+	case c.passed <- struct{}{}:
+	default:
+	}
+}
+
+// run tells raft of entries, and ends raft where the group cannot go on, so that
+// nobody waits for it.
+func (c *committer) run(ctx context.Context) {
+	for {
+		select {
+		case <-c.late:
+			c.tell()
+		case <-ctx.Done():
+			return
 		}
 	}
 }
 
-func (c *committer) await(f *flight) {
-	results, err := answerOf(f.future)
-	if c.take(f.data) != nil {
-		c.answer(f, results, err)
+// await waits for raft's answer, which it gives to all but what is on its way to the
+// machine when it is told to end.
+func (c *committer) await(f raft.ApplyFuture) ([]any, error) {
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		_ = f.Error()
+	}()
+	select {
+	case <-answered:
+		return answerOf(f)
+	case <-c.g.broken:
 	}
-}
-
-// take returns the entry with this data, if it waits for its answer, which the
-// caller gives it.
-func (c *committer) take(data []byte) *flight {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	f := c.current
-	if f == nil || unsafe.SliceData(f.data) != unsafe.SliceData(data) {
-		return nil
+	_ = c.g.endRaft().Error() // is always nil
+	select {
+	case <-answered:
+		return answerOf(f)
+	default:
+		return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, raft.ErrRaftShutdown)
 	}
-	c.current = nil
-	return f
-}
-
-// answer ends a flight; the next one may begin before it returns.
-func (c *committer) answer(f *flight, results []any, err error) {
-	c.g.stall.end()
-	f.finish(results, err)
-}
-
-// stored is told of entries that have just been written and synced, by the
-// goroutine of raft that wrote them.
-func (c *committer) stored(logs []*raft.Log) {
-	for _, l := range logs {
-		if l.Type != raft.LogCommand {
-			continue
-		}
-		c.early.Store(c.alone() && c.applyEarly(l))
-		c.lastCommand = l.Index
-	}
-}
-
-// alone says whether what this node writes is committed by that. A node that
-// takes entries from another one is a follower while it stores them. Raft's
-// goroutine, which is the caller, takes a new configuration into use before it
-// stores anything after it.
-func (c *committer) alone() bool {
-	g := c.g
-	if !g.running.Load() || g.raft.State() != raft.Leader {
-		return false
-	}
-	voters := 0
-	for _, s := range g.raft.GetConfiguration().Configuration().Servers {
-		if s.Suffrage != raft.Voter {
-			continue
-		}
-		if voters++; s.ID != raft.ServerID(g.o.NodeID) {
-			return false
-		}
-	}
-	return voters == 1
-}
-
-// applyEarly applies an entry that is committed, and answers it, if all command
-// entries before it are applied; it says whether they are.
-func (c *committer) applyEarly(l *raft.Log) bool {
-	result, ok := c.g.fsm.applyNext(l, c.lastCommand)
-	if !ok {
-		return false
-	}
-	if f := c.take(l.Data); f != nil {
-		results, err := resultsOf(result)
-		c.answer(f, results, err)
-		if len(results) == 1 {
-			// Nobody waits for what raft does next, which takes about as long as
-			// the way of an answer from here to its connection.
-			runtime.Gosched()
-		}
-	}
-	return true
 }
 
 func answerOf(f raft.ApplyFuture) ([]any, error) {

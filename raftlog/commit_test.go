@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -79,8 +80,14 @@ func TestSoleVoterAnswersOnceItsWriteIsSynced(t *testing.T) {
 	}
 }
 
+// A node that can be reached by others is not the sole voter for good.
 func TestOwnWriteIsNoAnswerWhereAnotherVoterMustHaveIt(t *testing.T) {
-	g, w := openWatched(t, t.TempDir())
+	dir := t.TempDir()
+	g, _ := openGroup(t, dir, nil)
+	closeGroup(t, g)
+	_, transport := raft.NewInmemTransport("n1")
+	w := &watched{early: make(map[uint64]bool)}
+	g, _ = openGroup(t, dir, func(o *Options) { o.Machine, o.Transport = w, transport })
 	defer closeGroup(t, g)
 	propose(t, g, "alone")
 	propose(t, g, "alone still")
@@ -103,6 +110,41 @@ func TestOwnWriteIsNoAnswerWhereAnotherVoterMustHaveIt(t *testing.T) {
 	if len(w.commands) != 2 {
 		t.Errorf("applied: %q", w.commands)
 	}
+}
+
+// Where this node is the sole voter for good its raft has nothing of its own to
+// write once it leads. If it did, at a place that is taken, the group would end
+// rather than lose what it has answered.
+func TestRaftWritesNothingBesideTheSoleVoter(t *testing.T) {
+	fsys := memfs.New(0)
+	broken := make(chan error, 1)
+	g, err := tryOpen(fsys, func(o *Options) { o.Fatal = func(err error) { broken <- err } })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		propose(t, g, command(i))
+	}
+	g.raft.AddVoter("n2", raft.ServerAddress("nowhere"), 0, 0)
+	select {
+	case err := <-broken:
+		if !strings.Contains(err.Error(), "an entry of its own") {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("raft's entry is taken for another")
+	}
+	if _, err := g.Propose(t.Context(), Events, []byte("late")); err == nil {
+		t.Error("a group that has ended takes commands")
+	}
+	if err := g.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	reopen(t, fsys, func(_ *Group, c *counter) {
+		if len(c.commands) != 3 {
+			t.Errorf("%d commands", len(c.commands))
+		}
+	})
 }
 
 // Who hands an entry to raft waits no longer than there is time, whatever raft is

@@ -432,12 +432,21 @@ func TestTrimKeepsWhatItCannotJudge(t *testing.T) {
 
 func TestSnapshotsGoByBytes(t *testing.T) {
 	fsys := memfs.New(0)
-	g, _ := openGroup(t, "/g", func(o *Options) { o.FS, o.SnapshotBytes, o.Snapshots = fsys, 100_000, 100 })
+	taken := make(chan error, 10)
+	g, _ := openGroup(t, "/g", func(o *Options) {
+		o.FS, o.SnapshotBytes, o.Snapshots = fsys, 100_000, 100
+		o.Hooks.Snapshot = func(_ time.Duration, err error) { taken <- err }
+	})
 	for i := range 200 {
 		propose(t, g, command(i))
+		if i%40 == 39 { // 120 kB
+			if err := <-taken; err != nil {
+				t.Error(err)
+			}
+		}
 	}
 	closeGroup(t, g)
-	if n := len(list(t, fsys, "/g/snapshots")); n < 2 || n > 7 {
+	if n := len(list(t, fsys, "/g/snapshots")); n < 5 || n > 6 {
 		t.Errorf("%d snapshots of 600 kB of log, one wanted each 100 kB", n)
 	}
 }

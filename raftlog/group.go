@@ -37,8 +37,9 @@ type Group struct {
 	// caught: all that was committed before is applied.
 	running, caught atomic.Bool
 
-	ending sync.Once
-	ended  raft.Future
+	ending  sync.Once
+	ended   raft.Future
+	raftEnd chan struct{} // closed when raft has been told to end
 
 	stop context.CancelFunc
 	wg   sync.WaitGroup
@@ -52,7 +53,7 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{o: o, broken: make(chan struct{})}
+	g := &Group{o: o, broken: make(chan struct{}), raftEnd: make(chan struct{})}
 	if err := g.openStores(); err != nil {
 		return nil, fmt.Errorf("open group %s in %s: %w", o.Name, o.Dir, err)
 	}
@@ -62,11 +63,9 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	g.stop = stop
 	g.wg.Go(func() { g.space.run(run) })
-	g.wg.Go(func() {
-		g.coalescer.run(run)
-		g.commits.end()
-	})
-	g.wg.Go(g.commits.run)
+	g.wg.Go(func() { g.coalescer.run(run) })
+	g.wg.Go(func() { g.commits.run(run) })
+	go g.endIfBroken() // until raft ends
 	g.wg.Go(func() { g.snapshotByBytes(run) })
 	return g, nil
 }
@@ -139,6 +138,9 @@ func (g *Group) startRaft(ctx context.Context) error {
 		return errors.Join(err, g.raft.Shutdown().Error())
 	}
 	g.caught.Store(true)
+	if sole {
+		return g.commits.goAhead()
+	}
 	return nil
 }
 
@@ -173,7 +175,7 @@ func (g *Group) newRaft(c *raft.Config, transport raft.Transport) (r *raft.Raft,
 			panic(p)
 		}
 	}()
-	log := &raftLog{logStore: g.log, sole: g.o.Transport == nil, running: &g.running, applied: &g.caught, position: func() uint64 { return g.raft.AppliedIndex() }}
+	log := &raftLog{logStore: g.log, sole: g.o.Transport == nil, running: &g.running, applied: &g.caught, position: func() uint64 { return g.raft.AppliedIndex() }, commits: g.commits}
 	return raft.NewRaft(c, g.fsm, log, g.stable, g.snapshots, transport)
 }
 
@@ -341,6 +343,7 @@ func (g *Group) Trim(keep func(segment.Info) bool) error {
 
 // Snapshot writes a snapshot of the machine now.
 func (g *Group) Snapshot() error {
+	g.commits.settle()
 	err := g.raft.Snapshot().Error()
 	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
 		return nil
@@ -399,9 +402,21 @@ func (g *Group) Close(ctx context.Context) error {
 	}
 }
 
+// endIfBroken ends raft where the group cannot go on, so that nobody waits for it.
+func (g *Group) endIfBroken() {
+	select {
+	case <-g.broken:
+		_ = g.endRaft()
+	case <-g.raftEnd:
+	}
+}
+
 // endRaft tells raft to end. What it returns waits for raft's goroutines, whoever
 // was first to end it; of what raft returns only the first does.
 func (g *Group) endRaft() raft.Future {
-	g.ending.Do(func() { g.ended = g.raft.Shutdown() })
+	g.ending.Do(func() {
+		g.ended = g.raft.Shutdown()
+		close(g.raftEnd)
+	})
 	return g.ended
 }

@@ -81,6 +81,7 @@ func openGroup(t testing.TB, dir string, change func(*Options)) (*Group, *counte
 	o := Options{
 		Dir: dir, Name: "test", NodeID: "n1", Machine: c, SegmentBytes: 64 << 10, SnapshotBytes: 1 << 40,
 		DiskFloor: 1, DiskReserve: 1, Fatal: func(err error) { t.Errorf("fatal: %v", err) },
+		Reuse: true, Hooks: Hooks{Reused: spoil},
 	}
 	if change != nil {
 		change(&o)
@@ -259,5 +260,12 @@ func BenchmarkPropose(b *testing.B) {
 				}
 			})
 		})
+	}
+}
+
+// spoil writes to memory that nobody may keep.
+func spoil(memory []byte) {
+	for i := range memory {
+		memory[i] = 0xdb
 	}
 }

@@ -53,6 +53,9 @@ type Entry struct {
 	// goes back, and is the same on every replica.
 	Time     int64
 	Commands [][]byte
+	// Buffer is what the commands lie in, where its memory is used again: who keeps
+	// one of them beyond Apply holds it. Nil: it is the garbage collector's.
+	Buffer *Buffer
 	// TakeRows, if not nil, is given the rows by IndexRows.
 	TakeRows func(index uint64, rows []Row)
 

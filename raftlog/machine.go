@@ -29,7 +29,10 @@ type fsm struct {
 	mu sync.Mutex
 	// applied is the index of the last command entry; entries between it and
 	// the next one are raft's own.
-	applied  atomic.Uint64
+	applied atomic.Uint64
+	// seen is the last entry that raft passed over, and saw is told of each.
+	seen     atomic.Uint64
+	saw      func()
 	lastTime int64
 	failed   error // why a restore at the start failed
 	// end is asked at the start for the log's last entry, where nobody else can
@@ -61,10 +64,20 @@ func (f *fsm) Apply(l *raft.Log) any {
 	defer f.mu.Unlock()
 	if l.Type != raft.LogCommand || l.Index <= f.applied.Load() {
 		f.passOver(l.Index)
+		f.seen.Store(l.Index)
+		f.saw()
 		return nil
 	}
 	f.restored = nil
-	return f.apply(l)
+	return f.apply(l, nil)
+}
+
+// applyStored applies an entry that is the next one and committed, whatever raft
+// knows of it.
+func (f *fsm) applyStored(l *raft.Log, in *Buffer) any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.apply(l, in)
 }
 
 // passOver gives the log the rows that came with a snapshot, of an entry that the
@@ -80,26 +93,14 @@ func (f *fsm) passOver(index uint64) {
 	}
 }
 
-// applyNext applies an entry that raft has not committed yet, where the command
-// entry before it is applied; ok says whether it was. The caller answers for it
-// that the entry is committed.
-func (f *fsm) applyNext(l *raft.Log, before uint64) (result any, ok bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.applied.Load() != before {
-		return nil, false
-	}
-	return f.apply(l), true
-}
-
-func (f *fsm) apply(l *raft.Log) any {
+func (f *fsm) apply(l *raft.Log, in *Buffer) any {
 	t, commands, err := decodeEntry(l.Data)
 	if err != nil {
 		err = fmt.Errorf("apply entry %d: %w; was it written by a newer version?", l.Index, err)
 		f.fatal(err)
 		return err
 	}
-	e := &Entry{Index: l.Index, Term: l.Term, Time: t, Commands: commands, TakeRows: f.store.AddRows, room: cap(l.Data)}
+	e := &Entry{Index: l.Index, Term: l.Term, Time: t, Commands: commands, TakeRows: f.store.AddRows, Buffer: in, room: cap(l.Data)}
 	results := f.machine.Apply(e)
 	e.IndexRows()
 	f.applied.Store(l.Index)

@@ -24,7 +24,7 @@ func openMember(t *testing.T) (*segment.Store, *fsm, *counter) {
 		}
 	})
 	c := &counter{}
-	return store, &fsm{machine: c, store: store, observe: func(int64) {}, fatal: func(err error) { t.Error(err) }}, c
+	return store, &fsm{machine: c, store: store, observe: func(int64) {}, saw: func() {}, fatal: func(err error) { t.Error(err) }}, c
 }
 
 // A sole voter's snapshot may have entries beyond its name. A member that gets it

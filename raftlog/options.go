@@ -19,9 +19,12 @@ type Options struct {
 	// NodeID is this member's name in the raft configuration.
 	NodeID  string
 	Machine Machine
-	FS      vfs.FS
-	Clock   Clock
-	Logger  *slog.Logger
+	// Reuse has the memory of entries used again. The machine then keeps no command
+	// beyond Apply without holding its Entry.Buffer. Only where there is no Transport.
+	Reuse  bool
+	FS     vfs.FS
+	Clock  Clock
+	Logger *slog.Logger
 	// Transport reaches the other members. Nil: this node is the sole voter.
 	Transport raft.Transport
 
@@ -61,6 +64,9 @@ type Hooks struct {
 	Entry func(commands, bytes int, err error)
 	// Synced is called for each write and sync of the log, with how long it took.
 	Synced func(took time.Duration)
+	// Reused is given memory that held commands before it is used again. To write to
+	// it shows who keeps a command without holding its Buffer.
+	Reused func(memory []byte)
 	// Snapshot is called for each snapshot that was taken for its bytes of log.
 	Snapshot func(took time.Duration, err error)
 }

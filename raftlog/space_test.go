@@ -122,6 +122,29 @@ func TestDiskThatIsFullBelowTheFloor(t *testing.T) {
 	checkGroup(t, g, 0, n+2)
 }
 
+// A log that has been filled to the last byte that it may have can be opened again
+// on the full disk, though raft writes then.
+func TestFullLogOpensOnAFullDisk(t *testing.T) {
+	fsys := memfs.New(0)
+	full := func(o *Options) { o.FS, o.SegmentBytes = &fullDisk{FS: fsys, free: 1 << 30}, 256<<10 }
+	g, _ := openGroup(t, "/g", full)
+	fsys.SetCapacity(1)
+	var err error
+	for size := 20_000; size > 0; size /= 2 {
+		for err = nil; err == nil; {
+			_, err = g.Propose(t.Context(), Control, make([]byte, size))
+		}
+	}
+	if !errors.Is(err, ErrDiskFull) {
+		t.Error(err)
+	}
+	closeGroup(t, g)
+	for range 3 {
+		g, _ = openGroup(t, "/g", full)
+		closeGroup(t, g)
+	}
+}
+
 // An append of raft's own that meets a full disk has written nothing, and does
 // not end the process.
 func TestAppendWithoutRoomIsNoFailure(t *testing.T) {

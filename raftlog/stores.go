@@ -45,7 +45,7 @@ func (g *Group) openStores() error {
 		return err
 	}
 	g.commits = newCommitter(g)
-	g.log = &logStore{Store: store, fatal: report, synced: g.o.Hooks.Synced, stored: g.commits.stored, limit: g.o.SnapshotBytes, due: make(chan struct{}, 1)}
+	g.log = &logStore{Store: store, fatal: report, synced: g.o.Hooks.Synced, limit: g.o.SnapshotBytes, due: make(chan struct{}, 1)}
 	for _, cut := range store.Recovered() {
 		g.o.Logger.Warn("an interrupted write was cut off the log", "group", g.o.Name, "file", cut.File, "offset", cut.Offset, "entry", cut.Index)
 	}
@@ -65,9 +65,10 @@ func (g *Group) openStores() error {
 	g.stall = newStallWatch(g.o.StallAfter, g.o.Logger.With("group", g.o.Name))
 	g.space = newSpace(fs, dir, g.o, store.Ready)
 	g.coalescer = newCoalescer(g.o.MaxEntryBytes, g.o.MaxPendingBytes, g.o.Clock.Now, g.space.check, g.commits.commit)
-	g.coalescer.direct = g.commits.direct
+	g.coalescer.reused = g.o.Hooks.Reused
+	g.coalescer.reuse = g.o.Reuse && g.o.Transport == nil
 	g.coalescer.entry, g.coalescer.proposed, g.coalescer.name = g.o.Hooks.Entry, g.o.Hooks.Proposed, g.o.Name
-	g.fsm = &fsm{machine: g.o.Machine, store: store, observe: g.coalescer.observeTime, fatal: report}
+	g.fsm = &fsm{machine: g.o.Machine, store: store, observe: g.coalescer.observeTime, fatal: report, saw: g.commits.sees}
 	return nil
 }
 
@@ -111,7 +112,6 @@ type logStore struct {
 	*segment.Store
 	fatal  func(error)
 	synced func(time.Duration) // nil: nobody asks
-	stored func([]*raft.Log)   // told of what is synced, in order; nil: nobody asks
 
 	written atomic.Int64 // bytes since the last snapshot
 	limit   int64
@@ -148,9 +148,6 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 		n += int64(len(l.Data))
 	}
 	s.count(n)
-	if s.stored != nil {
-		s.stored(logs)
-	}
 	return nil
 }
 
@@ -219,6 +216,26 @@ type raftLog struct {
 	// position is how far raft has applied, which may be behind what the machine
 	// has: a snapshot holds what was applied early.
 	position func() uint64
+	commits  *committer
+}
+
+// StoreLog implements raft.LogStore.
+func (s *raftLog) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs implements raft.LogStore.
+func (s *raftLog) StoreLogs(logs []*raft.Log) error {
+	c := s.commits
+	if !c.ahead.Load() {
+		return s.logStore.StoreLogs(logs)
+	}
+	for _, l := range logs {
+		if l.Type != raft.LogCommand || l.Term != c.term || l.Index > c.stored.Load() {
+			err := fmt.Errorf("raft writes an entry of its own, %d of term %d, beside those of the log, which has %d of term %d", l.Index, l.Term, c.stored.Load(), c.term)
+			s.fatal(err)
+			return err
+		}
+	}
+	return nil
 }
 
 // GetLog implements raft.LogStore.

@@ -32,6 +32,7 @@ func (w *world) drawOptions() options {
 			SnapshotBytes: oneOf[int64](w, 4<<10, 64<<10, 1<<20), Snapshots: oneOf(w, 2, 3, 4),
 			MaxEntryBytes: oneOf(w, 600, 8<<10, 64<<10), MaxPendingBytes: oneOf[int64](w, 8<<10, 1<<20),
 			DiskFloor: 300 << 10, DiskReserve: 100 << 10,
+			Reuse: true, Hooks: raftlog.Hooks{Reused: spoil},
 		},
 		channel: channel.Options{
 			Clock: w.clock, RetentionAge: oneOf(w, 5*time.Minute, 24*time.Hour, 24*time.Hour),
@@ -49,6 +50,13 @@ func (w *world) drawOptions() options {
 			ReadEvents: oneOf(w, 1, 20, 256), ReadBytes: oneOf(w, 500, 1<<20),
 		},
 		window: oneOf(w, 2, 10, 40),
+	}
+}
+
+// spoil writes to memory that nobody may keep.
+func spoil(memory []byte) {
+	for i := range memory {
+		memory[i] = 0xdb
 	}
 }
 

@@ -275,7 +275,9 @@ func openLog(ctx context.Context, s settings.Server, m *metrics.Metrics, logger 
 		MaxPartitions: s.MaxPartitions, MaxProducers: s.MaxProducers,
 		TailBytes: int64(s.TailBytes), CacheBytes: int64(s.ReadCacheBytes), Expired: m.Expired, Logger: logger,
 	})
-	group, err := raftlog.Open(ctx, groupOptions(s, shardName, shard, m, logger, fatal))
+	o := groupOptions(s, shardName, shard, m, logger, fatal)
+	o.Reuse = true // as a shard allows
+	group, err := raftlog.Open(ctx, o)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,0 +1,79 @@
+package channel
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/raftlog"
+	"github.com/leat-dev/leat/raftlog/vfs/memfs"
+)
+
+// TestReadersBesideMemoryThatIsUsedAgain: what was read stays as it is, and what is
+// being read is right, whatever becomes of the memory that the events came in: it
+// is overwritten as soon as nobody holds it.
+func TestReadersBesideMemoryThatIsUsedAgain(t *testing.T) {
+	shard := NewShard(Options{TailBytes: 4 << 10, CacheBytes: 1})
+	group, err := raftlog.Open(t.Context(), raftlog.Options{
+		Dir: "/s", Name: "s0", NodeID: "n", Machine: shard, FS: memfs.New(0), SegmentBytes: 1 << 20, DiskFloor: 1, DiskReserve: 1,
+		MaxEntryBytes: 8 << 10, Reuse: true, Hooks: raftlog.Hooks{Reused: func(memory []byte) {
+			for i := range memory {
+				memory[i] = 0xdb
+			}
+		}},
+		Fatal: func(err error) { t.Error(err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := group.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
+	shard.Bind(group)
+	ch, err := NewLog(shard).Ensure(t.Context(), ID{Kind: "Broker", Namespace: "n", Name: "b", UID: "u"}, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const appends, each = 300, 3
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			p := ch.Partitions()[0]
+			var all []Stored
+			for len(all) < appends*each {
+				if err := p.Wait(t.Context(), uint64(len(all)), 1<<60); err != nil {
+					t.Error(err)
+					return
+				}
+				some, err := p.Read(t.Context(), uint64(len(all)), 20, 1<<20)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				all = append(all, some...)
+			}
+			for i, s := range all {
+				if s.Event.ID != fmt.Sprint(i) || !bytes.Equal(s.Event.Data, content(i)) {
+					t.Errorf("event %d is %q with %q", i, s.Event.ID, s.Event.Data)
+					return
+				}
+			}
+		})
+	}
+	for i := range appends {
+		var events []*event.Event
+		for j := i * each; j < (i+1)*each; j++ {
+			events = append(events, &event.Event{ID: fmt.Sprint(j), Source: "/s", Type: "t", Data: content(j)})
+		}
+		if err := ch.Append(t.Context(), events); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wg.Wait()
+}
+
+func content(i int) []byte { return bytes.Repeat([]byte{byte(i), byte(i >> 8)}, 50+i%200) }
