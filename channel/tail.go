@@ -179,8 +179,8 @@ type tailEntry struct {
 // roughly, in bytes.
 const decodedSize = 512
 
-// add takes in the runs of an entry, whose buffer they keep alive, and evicts
-// the oldest entries beyond the limit, but never the newest one: the index
+// add takes in the runs of an entry, which they keep in memory (a Buffer until they
+// have been decoded), and evicts the oldest entries beyond the limit, but never the newest one: the index
 // learns of an entry only after it has been applied. mu is held.
 func (t *tail) add(e *raftlog.Entry, runs []*run) {
 	size := e.Memory()

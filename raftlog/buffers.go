@@ -20,11 +20,16 @@ type Buffer struct {
 	c    *coalescer
 	b    []byte
 	held atomic.Int64
+	// kept: somebody has held it since the entry that was put into it last.
+	kept atomic.Bool
 }
 
 // Hold keeps the buffer's content as it is until Release. It is for who knows
 // that somebody holds it.
-func (b *Buffer) Hold() { b.held.Add(1) }
+func (b *Buffer) Hold() {
+	b.kept.Store(true)
+	b.held.Add(1)
+}
 
 // Release ends one Hold.
 func (b *Buffer) Release() {
@@ -39,12 +44,12 @@ func (b *Buffer) Release() {
 
 // newBatch makes a batch whose first command takes so many bytes. Commands are
 // gathered in a buffer that is used again, as nobody knows how many come; one that
-// fits into none has its own memory at once, as has a large one where the last one
-// was alone and entries are not kept in such buffers. mu is held.
+// would fill most of it has its own memory at once, as has a large one where the
+// last one was alone and entries are not kept in such buffers. mu is held.
 func (c *coalescer) newBatch(size int) *batch {
 	b := &batch{done: make(chan struct{})}
 	whole := entryHeaderSize + size
-	if whole > c.maxEntry || !c.reuse && size >= largeCommand && whole >= c.recent {
+	if whole > c.maxEntry/2 || !c.reuse && size >= largeCommand && whole >= c.recent {
 		b.buf = make([]byte, entryHeaderSize, whole)
 	} else {
 		b.lent = c.buffer(whole)
@@ -100,9 +105,23 @@ func (c *coalescer) own(b *batch) {
 		}
 		c.slab, c.filled = c.buffer(c.maxEntry), 0
 	}
+	c.slab.kept.Store(false)
 	mine := c.slab.b[c.filled : c.filled+len(b.buf) : c.filled+len(b.buf)]
 	c.filled += copy(mine, b.buf)
-	c.slab.Hold()
+	c.slab.held.Add(1)
 	b.buf, b.lent = mine, c.slab
 	lent.Release()
+}
+
+// takeBack has the place of a batch that was committed free again, where nobody keeps
+// any of it: else entries that leave nothing behind would fill buffers which others
+// have to keep.
+func (c *coalescer) takeBack(b *batch) {
+	if b.lent == nil || b.lent != c.slab || b.lent.kept.Load() {
+		return
+	}
+	c.filled -= len(b.buf)
+	if c.reused != nil {
+		c.reused(b.buf)
+	}
 }

@@ -2,11 +2,13 @@ package raftlog
 
 import (
 	"bytes"
+	"context"
 	"math"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -57,4 +59,37 @@ func TestGatheringLeavesLittleGarbage(t *testing.T) {
 	if garbage > 0.2 {
 		t.Errorf("%.2f bytes of garbage for each byte of an entry", garbage)
 	}
+}
+
+// TestEntriesThatNobodyKeepsTakeNoRoom in memory that is used again, whatever lies
+// beside them there is kept.
+func TestEntriesThatNobodyKeepsTakeNoRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var kept []*Buffer
+		c := newCoalescer(8<<10, 1<<20, time.Now, noLimit, func(data []byte, in *Buffer) ([]any, error) {
+			if bytes.HasSuffix(data, []byte("keep")) {
+				in.Hold()
+				kept = append(kept, in)
+			}
+			return make([]any, 1), nil
+		})
+		c.reuse, c.reused = true, spoil
+		ctx, stop := context.WithCancel(t.Context())
+		go c.run(ctx)
+		for i := range 1000 {
+			for _, cmd := range []string{"keep", string(make([]byte, 3000)), string(make([]byte, 100))} {
+				if cmd == "keep" && i%50 > 0 { // few, and small: one buffer takes them all
+					continue
+				}
+				if _, err := c.propose(ctx, Events, []byte(cmd)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		stop()
+		<-c.stopped
+		if n := len(slices.Compact(kept)); len(kept) != 20 || n != 1 {
+			t.Errorf("20 small entries that are kept hold %d buffers", n)
+		}
+	})
 }

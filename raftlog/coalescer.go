@@ -165,6 +165,7 @@ func (c *coalescer) run(ctx context.Context) {
 		if b := c.next(); b != nil {
 			c.own(b)
 			results, err := c.commit(b.buf, b.lent)
+			c.takeBack(b)
 			c.finish(b, results, err)
 			continue
 		}
@@ -183,9 +184,8 @@ func (c *coalescer) run(ctx context.Context) {
 	}
 }
 
-// next cuts a batch. When the last one held several
-// commands, their callers are likely about to send again: letting them run first
-// makes this one larger.
+// next cuts a batch. When the last one held several commands, their callers are
+// likely about to send again: letting them run first makes this one larger.
 func (c *coalescer) next() *batch {
 	c.mu.Lock()
 	crowded := c.crowded

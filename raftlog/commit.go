@@ -88,7 +88,10 @@ func (c *committer) store(data []byte, in *Buffer) ([]any, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 	}
-	result := c.g.fsm.applyStored(l, in)
+	results, err := resultsOf(c.g.fsm.applyStored(l, in))
+	if err != nil {
+		return nil, err // the group ends
+	}
 	c.stored.Store(l.Index)
 	switch untold := l.Index - c.told.Load(); {
 	case untold >= maxUntold:
@@ -99,7 +102,7 @@ func (c *committer) store(data []byte, in *Buffer) ([]any, error) {
 		default:
 		}
 	}
-	return resultsOf(result)
+	return results, nil
 }
 
 // tell tells raft of what is stored, in order. Raft has no use for the data, which
@@ -139,8 +142,7 @@ func (c *committer) sees() {
 	}
 }
 
-// run tells raft of entries, and ends raft where the group cannot go on, so that
-// nobody waits for it.
+// run tells raft of entries when there are many.
 func (c *committer) run(ctx context.Context) {
 	for {
 		select {
@@ -163,7 +165,7 @@ func (c *committer) await(f raft.ApplyFuture) ([]any, error) {
 	select {
 	case <-answered:
 		return answerOf(f)
-	case <-c.g.broken:
+	case <-c.g.raftEnd:
 	}
 	_ = c.g.endRaft().Error() // is always nil
 	select {

@@ -139,7 +139,9 @@ func (g *Group) startRaft(ctx context.Context) error {
 	}
 	g.caught.Store(true)
 	if sole {
-		return g.commits.goAhead()
+		if err := g.commits.goAhead(); err != nil {
+			return errors.Join(err, g.raft.Shutdown().Error())
+		}
 	}
 	return nil
 }

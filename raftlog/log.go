@@ -44,8 +44,8 @@ const (
 )
 
 // Entry is one committed log entry: commands in the order they are applied.
-// Its byte slices alias shared memory and must not be modified; they may be
-// kept, which keeps the whole entry's buffer alive.
+// Its byte slices alias shared memory and must not be modified. They may be kept,
+// with all that they lie in; where that is a Buffer, for as long as it is held.
 type Entry struct {
 	Index uint64
 	Term  uint64
@@ -64,7 +64,8 @@ type Entry struct {
 }
 
 // Memory is what is kept in memory for as long as one of the commands is, in
-// bytes: they share a buffer, which may have room beyond them.
+// bytes: the entry, and the room behind it where nothing else is put. A Buffer may
+// hold other entries as well.
 func (e *Entry) Memory() int64 {
 	n := 0
 	for _, cmd := range e.Commands {

@@ -52,8 +52,13 @@ type loop struct {
 // which have done so for too long.
 const sweeps = 8
 
-// mostEvents are taken with one call.
-const mostEvents = 256
+// mostEvents are taken with one call. Of manyEvents the first half is on its way
+// while the second is read: else the disk would wait for the reading, and the
+// reading then for the disk. Of fewer that would make small writes of one.
+const (
+	mostEvents = 256
+	manyEvents = 64
+)
 
 // loops are a server's, made when the first connection is for one.
 type loops struct {
@@ -149,8 +154,11 @@ func (l *loop) run() {
 		}
 		now := time.Now()
 		turns := l.claimed()
-		for _, c := range turns {
+		for i, c := range turns {
 			c.turn(now)
+			if len(turns) >= manyEvents && i == len(turns)/2 {
+				l.async.Flush()
+			}
 		}
 		clear(turns) // nothing is kept of those that end
 		for _, c := range l.queued() {
