@@ -52,13 +52,8 @@ type loop struct {
 // which have done so for too long.
 const sweeps = 8
 
-// mostEvents are taken with one call. Of manyEvents the first half is on its way
-// while the second is read: else the disk would wait for the reading, and the
-// reading then for the disk. Of fewer that would make small writes of one.
-const (
-	mostEvents = 256
-	manyEvents = 64
-)
+// mostEvents are taken with one call.
+const mostEvents = 256
 
 // loops are a server's, made when the first connection is for one.
 type loops struct {
@@ -154,11 +149,8 @@ func (l *loop) run() {
 		}
 		now := time.Now()
 		turns := l.claimed()
-		for i, c := range turns {
+		for _, c := range turns {
 			c.turn(now)
-			if len(turns) >= manyEvents && i == len(turns)/2 {
-				l.async.Flush()
-			}
 		}
 		clear(turns) // nothing is kept of those that end
 		for _, c := range l.queued() {
