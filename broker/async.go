@@ -19,6 +19,14 @@ type async struct {
 	to channel.Beginner
 	// arrival is that of all that has been begun since the last Flush.
 	arrival event.Value
+	// latest is what the latest path named since the last Flush: of many requests at
+	// once, most have the same one.
+	latest struct {
+		path string
+		target
+		id channel.ID
+		to channel.Beginner
+	}
 	// reader reads the events of each request: where nobody asks for them once they
 	// have begun, as mostly, their memory is the next one's, and still at hand.
 	reader *event.Reader
@@ -73,15 +81,11 @@ func (y *async) Begin(r *http1.Request) bool {
 	}()
 	err := y.i.enter()
 	if err == nil {
-		var t target
-		t, err = y.i.target(&q)
-		to, ok := t.channel.(channel.Beginner)
-		if !ok {
-			return false // also what names nothing here
+		if (r.Path != y.latest.path || y.latest.to == nil) && !y.resolve(&q) {
+			return false
 		}
-		b.channel = t.channel
-		if err = y.take(b, &q, t); err == nil && b.count > 0 {
-			if err = y.append(b, to); err == nil {
+		if err = y.take(b, &q); err == nil && b.count > 0 {
+			if err = y.append(b, y.latest.to); err == nil {
 				mine = false
 				return true
 			}
@@ -97,10 +101,23 @@ func (y *async) Begin(r *http1.Request) bool {
 	return true
 }
 
+// resolve says no to a path that names nothing, or nothing that can begin.
+func (y *async) resolve(q *request) (ok bool) {
+	l := &y.latest
+	l.path, l.target, l.to = "", target{}, nil
+	t, err := y.i.target(q)
+	if l.to, ok = t.channel.(channel.Beginner); err != nil || !ok {
+		return false
+	}
+	l.path, l.target, l.id = q.path, t, t.channel.ID()
+	return true
+}
+
 // take reads a request's events.
-func (y *async) take(b *begun, q *request, t target) (err error) {
+func (y *async) take(b *begun, q *request) (err error) {
+	t, id := y.latest.target, &y.latest.id
+	b.channel = t.channel
 	// The channel's own names are in memory that all requests to it share.
-	id := t.channel.ID()
 	b.s.Kind, b.s.Namespace, b.s.Name = t.resource(), id.Namespace, id.Name
 	if y.reader == nil {
 		y.reader = y.i.reader()
@@ -109,7 +126,7 @@ func (y *async) take(b *begun, q *request, t target) (err error) {
 		return err
 	}
 	b.count = len(b.events)
-	if b.count > 0 && !y.i.o.Told(id, b.events) {
+	if b.count > 0 && !y.i.o.Told(*id, b.events) {
 		y.keep(b)
 	}
 	return nil
@@ -125,8 +142,8 @@ func (y *async) keep(b *begun) {
 // append begins to append the events of a request. Where it does, the request is
 // end's, which may be called before it returns.
 func (y *async) append(b *begun, to channel.Beginner) error {
-	if y.to != to {
-		y.Flush()
+	if y.to != nil && y.to != to {
+		y.to.Flush()
 	}
 	if y.i.o.Spans != nil {
 		b.s.appendBegan = time.Now()
@@ -182,7 +199,7 @@ func (b *begun) release() {
 
 // Flush implements http1.Async.
 func (y *async) Flush() {
-	y.arrival = event.Value{}
+	y.arrival, y.latest.path, y.latest.target, y.latest.to = event.Value{}, "", target{}, nil
 	if y.to != nil {
 		y.to.Flush()
 		y.to = nil
