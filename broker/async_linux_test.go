@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/leat-dev/leat/api/event"
+	"github.com/leat-dev/leat/broker/http1"
 	"github.com/leat-dev/leat/channel"
 	"github.com/leat-dev/leat/raftlog"
 )
@@ -107,6 +108,43 @@ func TestLoopOnALogThatFails(t *testing.T) {
 	}
 	if n := i.requests.Load(); n != 0 {
 		t.Errorf("%d requests are still handled", n)
+	}
+}
+
+// fleeting resolves each path to nowhere, until it is gone.
+type fleeting struct {
+	everywhere
+	gone *bool
+}
+
+func (f fleeting) Broker(string, string) (channel.Channel, bool) { return nowhere{}, !*f.gone }
+
+// TestLoopLooksUpAnewAfterEachFlush: what has gone takes no more.
+func TestLoopLooksUpAnewAfterEachFlush(t *testing.T) {
+	gone := false
+	y := NewIngress(IngressOptions{Resolver: fleeting{gone: &gone}}).async()()
+	begin := func() bool {
+		var a http1.Answer
+		r := http1.Request{Path: brokerPath, Began: time.Now(), Headers: event.HeaderList{
+			{Name: "Ce-Specversion", Value: "1.0"}, {Name: "Ce-Id", Value: "1"}, {Name: "Ce-Source", Value: "/s"}, {Name: "Ce-Type", Value: "t"},
+		}}
+		if !y.Begin(&r) {
+			return false
+		}
+		y.Finish(&r, &a, time.Now())
+		return a.Status == http.StatusAccepted
+	}
+	if !begin() || !begin() {
+		t.Fatal("not begun")
+	}
+	gone = true
+	y.Flush()
+	if begin() {
+		t.Error("what is gone has taken an event")
+	}
+	gone = false
+	if !begin() {
+		t.Error("what is there again takes none")
 	}
 }
 
