@@ -28,7 +28,9 @@ type httpSender struct {
 const maxAnswerHeader = 64 << 10
 
 // NewHTTPSender makes a sender over HTTP. It follows no redirects, knows no
-// proxy, keeps no cookies, and checks each address that it dials.
+// proxy, keeps no cookies, and checks each address that it dials. A Request and its
+// ctx are used again when Send has returned: a Sender that wraps this one keeps
+// neither.
 func NewHTTPSender(o HTTPOptions) Sender {
 	o = o.withDefaults()
 	rule := &addressRule{denied: o.DeniedAddrs, allowLinkLocal: o.AllowLinkLocal, allowed: o.AllowedPrefixes, local: net.InterfaceAddrs}
