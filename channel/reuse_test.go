@@ -39,6 +39,14 @@ func TestReadersBesideMemoryThatIsUsedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	const appends, each = 300, 3
+	check := func(all []Stored) {
+		for i, s := range all {
+			if s.Event.ID != fmt.Sprint(i) || !bytes.Equal(s.Event.Data, content(i)) {
+				t.Errorf("event %d is %q with %q", i, s.Event.ID, s.Event.Data)
+				return
+			}
+		}
+	}
 	var wg sync.WaitGroup
 	for range 3 {
 		wg.Go(func() {
@@ -56,14 +64,10 @@ func TestReadersBesideMemoryThatIsUsedAgain(t *testing.T) {
 				}
 				all = append(all, some...)
 			}
-			for i, s := range all {
-				if s.Event.ID != fmt.Sprint(i) || !bytes.Equal(s.Event.Data, content(i)) {
-					t.Errorf("event %d is %q with %q", i, s.Event.ID, s.Event.Data)
-					return
-				}
-			}
+			check(all)
 		})
 	}
+	var atOnce []Stored // read while they are in memory, and checked when others are
 	for i := range appends {
 		var events []*event.Event
 		for j := i * each; j < (i+1)*each; j++ {
@@ -72,7 +76,13 @@ func TestReadersBesideMemoryThatIsUsedAgain(t *testing.T) {
 		if err := ch.Append(t.Context(), events); err != nil {
 			t.Fatal(err)
 		}
+		some, err := ch.Partitions()[0].Read(t.Context(), uint64(i*each), each, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		atOnce = append(atOnce, some...)
 	}
+	check(atOnce)
 	wg.Wait()
 }
 
