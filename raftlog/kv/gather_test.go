@@ -1,6 +1,8 @@
 package kv_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -28,18 +30,20 @@ func TestGather(t *testing.T) {
 		b, err := w.Next(t.Context())
 		got <- result{b, err}
 	}
+	mustPut(t, s, "/a/0", "x")
+	ended, end := context.WithCancel(t.Context())
+	end()
+	// What is there comes before the end is looked at, so this waits for more.
+	if b, err := w.Next(ended); !errors.Is(err, context.Canceled) {
+		t.Fatalf("the first of many: %d events, %v", len(b.Events), err)
+	}
 	go ask()
 	const full = 256
-	for i := range full {
-		// Once there is a write, whoever would not gather has time to say so.
-		patience := time.Duration(0)
-		if i == 1 {
-			patience = 200 * time.Millisecond
-		}
+	for i := 1; i < full; i++ {
 		select {
 		case r := <-got:
 			t.Fatalf("after %d writes: %d, %v", i, len(r.b.Events), r.err)
-		case <-time.After(patience):
+		default:
 		}
 		mustPut(t, s, fmt.Sprint("/a/", i), "x")
 	}
