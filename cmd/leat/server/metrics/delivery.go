@@ -3,7 +3,6 @@ package metrics
 import (
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,12 +15,10 @@ type deliveryMetrics struct {
 	events, attempts, retries, denied, replies, filterErrors, expired, commits *counters
 	attemptSeconds, age, commitSeconds                                         *histograms
 
-	mu      sync.RWMutex
-	targets map[*dispatcher.Target]*targetSeries
+	targets atHand[*dispatcher.Target, targetSeries] // also of some that were changed
 }
 
 func (m *deliveryMetrics) declare(s *set) {
-	m.targets = map[*dispatcher.Target]*targetSeries{}
 	m.events = s.counter("leat_delivery_events_total", "Deliveries that ended, by result: delivered; dead_lettered (the dead letter sink has it); kept (the dead letter log has it); expired (retention passed it while it waited for its next attempt).", with(subscriptionLabels, "result")...)
 	m.attempts = s.counter("leat_delivery_attempts_total", "Delivery requests, by what they went to (subscriber, reply, dead-letter) and the status answered; -1: no answer.", with(subscriptionLabels, "to", "code")...)
 	m.retries = s.counter("leat_delivery_retries_total", "Delivery requests that were not the first for their event.", with(subscriptionLabels, "to")...)
@@ -79,27 +76,12 @@ func (m *deliveryMetrics) accept(s *targetSeries, code int) prometheus.Counter {
 // series are those of a target as it is now: one that is changed is another. They
 // are bounded as each metric's are.
 func (m *deliveryMetrics) series(t *dispatcher.Target) *targetSeries {
-	m.mu.RLock()
-	s := m.targets[t]
-	m.mu.RUnlock()
-	if s != nil {
+	if s := m.targets.find(t); s != nil {
 		return s
 	}
-	s = &targetSeries{of: targetValues(t)}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.targets) >= m.events.limit {
-		clear(m.targets) // of targets that were changed since the last scrape, too
-	}
-	m.targets[t] = s
+	s := &targetSeries{of: targetValues(t)}
+	m.targets.keep(t, s, m.events.limit)
 	return s
-}
-
-// forget drops the handles, as series have been ended.
-func (m *deliveryMetrics) forget() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	clear(m.targets)
 }
 
 // Deliveries are the hooks that count deliveries.

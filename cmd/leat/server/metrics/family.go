@@ -101,6 +101,36 @@ func (h *handle[M]) by(f *family[M], v func() values) M {
 	return h.in(f, &made)
 }
 
+// atHand keeps the handles of each of many, bounded: at its limit it begins anew,
+// so that none stays of what has been gone for long.
+type atHand[K comparable, H any] struct {
+	mu  sync.RWMutex
+	all map[K]*H
+}
+
+// find gives nil where there is none.
+func (a *atHand[K, H]) find(k K) *H {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.all[k]
+}
+
+func (a *atHand[K, H]) keep(k K, h *H, limit int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.all == nil || len(a.all) >= limit {
+		a.all = map[K]*H{}
+	}
+	a.all[k] = h
+}
+
+// forget drops the handles, as series have been ended.
+func (a *atHand[K, H]) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.all)
+}
+
 // retain ends the series that keep says no to.
 func (f *family[M]) retain(keep func(values) bool) {
 	f.mu.Lock()

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -15,12 +14,10 @@ type ingressMetrics struct {
 	requests, events, bytes, unavailable *counters
 	seconds                              *histograms
 
-	mu       sync.RWMutex
-	channels map[channelName]*channelSeries
+	channels atHand[channelName, channelSeries]
 }
 
 func (m *ingressMetrics) declare(s *set) {
-	m.channels = map[channelName]*channelSeries{}
 	m.requests = s.counter("leat_ingress_requests_total", "Event requests, by the broker or channel that they named, and the status they were answered with. Those that named nothing have no name here.", with(channelLabels, "code")...)
 	m.events = s.counter("leat_ingress_events_total", "Events accepted: written and synced.", channelLabels...)
 	m.bytes = s.counter("leat_ingress_received_bytes_total", "Bodies of event requests, also of those refused.", channelLabels...)
@@ -40,30 +37,16 @@ type channelSeries struct {
 
 // series are those of what a request named. They are bounded as each metric's are.
 func (m *ingressMetrics) series(n channelName) *channelSeries {
-	m.mu.RLock()
-	s := m.channels[n]
-	m.mu.RUnlock()
-	if s != nil {
+	if s := m.channels.find(n); s != nil {
 		return s
 	}
 	// The names are pieces of a request's head, which is not to be kept.
 	n.namespace, n.name = strings.Clone(n.namespace), strings.Clone(n.name)
 	of := channelValues(n.kind, n.namespace, n.name)
-	s = &channelSeries{of: of, ofAccepted: of}
+	s := &channelSeries{of: of, ofAccepted: of}
 	s.ofAccepted[len(channelLabels)] = strconv.Itoa(http.StatusAccepted)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.channels) < m.seconds.limit {
-		m.channels[n] = s
-	}
+	m.channels.keep(n, s, m.seconds.limit)
 	return s
-}
-
-// forget drops the handles, as series have been ended.
-func (m *ingressMetrics) forget() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	clear(m.channels)
 }
 
 // Request is told of each event request.

@@ -195,12 +195,12 @@ func (m *Metrics) prune() {
 	for _, f := range []*histograms{m.ingress.seconds, m.delivery.attemptSeconds, m.delivery.age} {
 		f.retain(channelThere)
 	}
-	m.ingress.forget()
+	m.ingress.channels.forget()
 	for _, f := range []*counters{
 		m.delivery.events, m.delivery.attempts, m.delivery.retries, m.delivery.denied, m.delivery.replies,
 		m.delivery.filterErrors, m.delivery.expired,
 	} {
 		f.retain(subscriptionThere)
 	}
-	m.delivery.forget()
+	m.delivery.targets.forget()
 }
