@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -11,28 +12,35 @@ import (
 	"github.com/leat-dev/leat/raftlog/vfs/memfs"
 )
 
-// TestBegunEventsAreAppended in the order in which they were begun, and read
-// when done has been called; a channel that is gone takes none.
-func TestBegunEventsAreAppended(t *testing.T) {
-	shard := NewShard(Options{})
-	group, err := raftlog.Open(t.Context(), raftlog.Options{
-		Dir: "/s", Name: "s0", NodeID: "n", Machine: shard, FS: memfs.New(0), SegmentBytes: 1 << 20, DiskFloor: 1, DiskReserve: 1,
-		Fatal: func(err error) { t.Error(err) },
-	})
+// openGroup is a shard on a group of its own, in memory, with one channel.
+func openGroup(t *testing.T, o Options, g raftlog.Options) (*Log, *raftlog.Group, Channel) {
+	t.Helper()
+	shard := NewShard(o)
+	g.Dir, g.Name, g.NodeID, g.Machine, g.FS = "/s", "s0", "n", shard, memfs.New(0)
+	g.SegmentBytes, g.DiskFloor, g.DiskReserve = 1<<20, 1, 1
+	g.Fatal = func(err error) { t.Error(err) }
+	group, err := raftlog.Open(t.Context(), g)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		if err := group.Close(t.Context()); err != nil {
+	t.Cleanup(func() {
+		if err := group.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
 	shard.Bind(group)
 	log := NewLog(shard)
 	ch, err := log.Ensure(t.Context(), ID{Kind: "Broker", Namespace: "n", Name: "b", UID: "u"}, Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return log, group, ch
+}
+
+// TestBegunEventsAreAppended in the order in which they were begun, and read
+// when done has been called; a channel that is gone takes none.
+func TestBegunEventsAreAppended(t *testing.T) {
+	log, group, ch := openGroup(t, Options{}, raftlog.Options{})
 	b, done := ch.(Beginner), make(chan error)
 	begin := func(events ...*event.Event) error {
 		for {

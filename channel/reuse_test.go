@@ -8,36 +8,19 @@ import (
 
 	"github.com/leat-dev/leat/api/event"
 	"github.com/leat-dev/leat/raftlog"
-	"github.com/leat-dev/leat/raftlog/vfs/memfs"
 )
 
 // TestReadersBesideMemoryThatIsUsedAgain: what was read stays as it is, and what is
 // being read is right, whatever becomes of the memory that the events came in: it
 // is overwritten as soon as nobody holds it.
 func TestReadersBesideMemoryThatIsUsedAgain(t *testing.T) {
-	shard := NewShard(Options{TailBytes: 4 << 10, CacheBytes: 1})
-	group, err := raftlog.Open(t.Context(), raftlog.Options{
-		Dir: "/s", Name: "s0", NodeID: "n", Machine: shard, FS: memfs.New(0), SegmentBytes: 1 << 20, DiskFloor: 1, DiskReserve: 1,
+	_, _, ch := openGroup(t, Options{TailBytes: 4 << 10, CacheBytes: 1}, raftlog.Options{
 		MaxEntryBytes: 8 << 10, Reuse: true, Hooks: raftlog.Hooks{Reused: func(memory []byte) {
 			for i := range memory {
 				memory[i] = 0xdb
 			}
 		}},
-		Fatal: func(err error) { t.Error(err) },
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := group.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-	}()
-	shard.Bind(group)
-	ch, err := NewLog(shard).Ensure(t.Context(), ID{Kind: "Broker", Namespace: "n", Name: "b", UID: "u"}, Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	const appends, each = 300, 3
 	check := func(all []Stored) {
 		for i, s := range all {
