@@ -3,6 +3,7 @@ package channel
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/leat-dev/leat/raftlog"
 )
@@ -13,22 +14,28 @@ import (
 // to a partition that exists is never refused.
 func (s *Shard) Apply(e *raftlog.Entry) []any {
 	s.lastTime.Store(max(s.lastTime.Load(), e.Time))
-	results := make([]any, len(e.Commands))
+	var results []any // mostly none says anything
+	set := func(i int, r any) {
+		if results == nil {
+			results = make([]any, len(e.Commands))
+		}
+		results[i] = r
+	}
 	for i, cmd := range e.Commands {
 		if s.broken == nil {
 			s.broken = s.unknown(e, i, cmd)
 		}
 		if s.broken != nil {
-			results[i] = s.broken
+			set(i, s.broken)
 			continue
 		}
 		r, err := s.applyOne(e, i, cmd)
 		if err != nil {
-			results[i] = fmt.Errorf("entry %d, command %d: %w", e.Index, i, err)
+			set(i, fmt.Errorf("entry %d, command %d: %w", e.Index, i, err))
 			continue
 		}
 		if r != nil {
-			results[i] = r
+			set(i, r)
 		}
 	}
 	s.publish(e)
@@ -117,7 +124,7 @@ func (s *Shard) applyAppend(e *raftlog.Entry, body []byte) error {
 		p := s.parts[r.partition]
 		if p.open == nil {
 			p.open = &run{partition: p, base: p.next, time: e.Time}
-			p.open.content.Store(&runContent{in: e.Buffer})
+			p.open.content.Store(&runContent{in: e.Buffer, raw: s.room()})
 		}
 		p.open.add(r)
 		p.openBytes += uint32(len(r.records))
@@ -125,6 +132,31 @@ func (s *Shard) applyAppend(e *raftlog.Entry, body []byte) error {
 		s.touch(p)
 	}
 	return nil
+}
+
+// The room in which runs gather what they are made of, that is kept for later
+// entries: for so many partitions at once, and so many appends to each.
+const (
+	mostRooms = 16
+	mostRoom  = 4096
+)
+
+// room is some for a run in the making.
+func (s *Shard) room() (r [][]byte) {
+	if n := len(s.rooms); n > 0 {
+		r, s.rooms = s.rooms[n-1], s.rooms[:n-1]
+	}
+	return r
+}
+
+// fit gives a run that is complete as little room as it needs: it may be kept for
+// long.
+func (s *Shard) fit(c *runContent) {
+	room := c.raw
+	c.raw = slices.Clone(room)
+	if clear(room); cap(room) <= mostRoom && len(s.rooms) < mostRooms {
+		s.rooms = append(s.rooms, room[:0])
+	}
 }
 
 func (s *Shard) touch(p *raftPartition) {
@@ -180,8 +212,10 @@ func (s *Shard) show(e *raftlog.Entry) {
 		p.outcomes.Add(uint64(p.newOutcomes))
 		p.newOutcomes = 0
 		if p.open != nil {
+			c := p.open.content.Load()
+			s.fit(c)
 			if !p.ch.gone.Load() {
-				p.open.content.Load().hold()
+				c.hold()
 				p.tail.push(p.open)
 				runs = append(runs, p.open)
 			}

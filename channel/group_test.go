@@ -95,6 +95,9 @@ func (g *fakeGroup) write(cmds ...[]byte) []any {
 func (g *fakeGroup) apply(e *raftlog.Entry) []any {
 	fresh := &raftlog.Entry{Index: e.Index, Term: e.Term, Time: e.Time, Commands: e.Commands}
 	results := g.machine.Apply(fresh)
+	if results == nil {
+		results = make([]any, len(e.Commands))
+	}
 	g.rows = append(g.rows, fresh.Rows()...)
 	g.applied = e.Index
 	return results

@@ -36,7 +36,8 @@ type Shard struct {
 	// have something to publish at the entry's end.
 	broken         error
 	nextID         uint32
-	runs           []rawRun // of the append being applied
+	runs           []rawRun   // of the append being applied
+	rooms          [][][]byte // for runs in the making
 	touched        []*raftPartition
 	touchedLetters []*letterLog
 	woken          []*raftPartition

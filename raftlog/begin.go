@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,13 +20,12 @@ var ErrWouldWait = errors.New("it would have to be waited for")
 // goroutine that the log needs, so it must not wait. After an error of Begin it
 // is not called. What has begun is on its way after the next Flush. cmd is copied.
 func (g *Group) Begin(class Class, cmd []byte, by time.Time, done func(error)) error {
-	w := waiter{class: class, began: time.Now(), by: by, done: done}
-	err := g.begin(cmd, w)
+	err := g.begin(cmd, waiter{class: class, by: by, done: done})
 	if err == nil || errors.Is(err, ErrWouldWait) {
 		return err
 	}
 	if h := g.o.Hooks.Proposed; h != nil {
-		h(class, time.Since(w.began), err)
+		h(class, 0, err) // it has not waited for anything
 	}
 	return fmt.Errorf("log %s: %w", g.o.Name, err)
 }
@@ -62,18 +62,55 @@ func (c *coalescer) begin(cmd []byte, w waiter) error {
 	if err != nil {
 		return err
 	}
-	w.i = b.n - 1
+	// One time will do for all that begin together: to ask for it takes longer than
+	// to pack a small command.
+	if c.beginning.IsZero() {
+		c.beginning = time.Now()
+	}
+	w.i, w.began = b.n-1, c.beginning
 	if c.late == nil {
 		c.late = time.AfterFunc(time.Until(w.by), c.giveUp)
 	}
+	if b.waiters == nil {
+		b.waiters = c.waiting()
+	}
 	b.waiters = append(b.waiters, w)
 	return nil
+}
+
+// The room for waiters that is kept for later batches: so much as several take that
+// are being told while others fill.
+const (
+	mostSpare     = 4
+	mostSpareRoom = 2048
+)
+
+// waiting is room for those who wait for a batch; mu is held.
+func (c *coalescer) waiting() (room []waiter) {
+	if n := len(c.spare); n > 0 {
+		room, c.spare = c.spare[n-1], c.spare[:n-1]
+	}
+	return room
+}
+
+// keepRoom takes back the room of waiters who have all been told.
+func (c *coalescer) keepRoom(waiters []waiter) {
+	if cap(waiters) > mostSpareRoom {
+		return
+	}
+	clear(waiters)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.spare) < mostSpare {
+		c.spare = append(c.spare, waiters[:0])
+	}
 }
 
 // flush has what has begun on its way, where nothing is in flight.
 func (c *coalescer) flush() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.beginning = time.Time{}
 	if c.flying == nil && len(c.queue) > 0 {
 		c.wake()
 	}
@@ -131,10 +168,18 @@ func (c *coalescer) answer(b *batch, waiters []waiter) {
 	defer c.telling.Done()
 	if len(waiters) == 1 {
 		c.tell(waiters, b.results, b.err)
+		c.keepRoom(waiters)
 		return
 	}
+	var left atomic.Int64 // who have not been told
+	left.Store(int64(len(waiters)))
 	for some := range slices.Chunk(waiters, mostTold) {
-		c.telling.Go(func() { c.tell(some, b.results, b.err) }) // run waits for its end
+		c.telling.Go(func() { // run waits for its end
+			c.tell(some, b.results, b.err)
+			if left.Add(-int64(len(some))) == 0 {
+				c.keepRoom(waiters)
+			}
+		})
 	}
 }
 
@@ -147,7 +192,7 @@ func (c *coalescer) tell(waiters []waiter, results []any, err error) {
 		w := &waiters[i]
 		outcome := err
 		if outcome == nil {
-			outcome, _ = results[w.i].(error)
+			outcome, _ = resultOf(results, w.i).(error)
 		}
 		if c.proposed != nil {
 			c.proposed(w.class, now.Sub(w.began), err)

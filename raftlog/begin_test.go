@@ -252,3 +252,36 @@ func nextOf(c chan error) error {
 		return errNothing
 	}
 }
+
+// TestRoomOfWaitersIsUsedAgain once all in it have been told, by however many, and
+// holds nothing of them.
+func TestRoomOfWaitersIsUsedAgain(t *testing.T) {
+	beginning(t, func(c *coalescer, o *outcomes, begin func(string, time.Duration), release chan error, _ func()) {
+		want := map[string]error{}
+		var room *waiter
+		for round, n := range []int{many, 1, 2, many, many / 2} {
+			for i := range n {
+				name := fmt.Sprint(round, "-", i)
+				begin(name, time.Hour)
+				want[name] = nil
+			}
+			if used := &c.queue[0].waiters[0]; room != nil && used != room {
+				t.Errorf("round %d: %d wait in room of their own", round, n)
+			}
+			c.flush()
+			release <- nil
+			synctest.Wait()
+			o.expect(t, want)
+			if len(c.spare) != 1 {
+				t.Fatalf("round %d: room for %d batches is kept, want that of the one", round, len(c.spare))
+			}
+			kept := c.spare[0][:1]
+			room = &kept[0]
+			for i, w := range kept[:cap(kept)] {
+				if w.done != nil {
+					t.Fatalf("round %d: the %d. of those who were told is held", round, i)
+				}
+			}
+		}
+	})
+}

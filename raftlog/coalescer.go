@@ -57,6 +57,9 @@ type coalescer struct {
 	late     *time.Timer // fires when the time of some waiter may have passed; nil: none waits
 	crowded  bool        // the last one held several commands
 	closed   bool
+	// beginning is when the first command began since the last flush; zero: none has.
+	beginning time.Time
+	spare     [][]waiter // room for those who wait for later batches
 
 	// reuse: entries are kept in memory that is used again, too. reused, unless nil,
 	// is given such memory before that.
@@ -72,7 +75,7 @@ type coalescer struct {
 }
 
 // commitFunc makes one entry durable and applies it, and gives one result for each
-// command. The data lies in that buffer, which whoever keeps some of it holds; nil:
+// command, or none where all are nil. The data lies in that buffer, which whoever keeps some of it holds; nil:
 // nobody uses its memory again.
 type commitFunc func(data []byte, in *Buffer) (results []any, err error)
 
@@ -101,7 +104,15 @@ func (c *coalescer) propose(ctx context.Context, class Class, cmd []byte) (any, 
 	if b.err != nil {
 		return nil, b.err
 	}
-	return b.results[i], nil
+	return resultOf(b.results, i), nil
+}
+
+// resultOf is that of a command, which is nil where there are none.
+func resultOf(results []any, i int) any {
+	if results == nil {
+		return nil
+	}
+	return results[i]
 }
 
 // add packs a command into a batch, as its i-th.
@@ -201,7 +212,7 @@ func (c *coalescer) next() *batch {
 // finish answers those whose commands are in a batch.
 func (c *coalescer) finish(b *batch, results []any, err error) {
 	b.results, b.err = results, err
-	if err == nil && len(results) != b.n {
+	if err == nil && results != nil && len(results) != b.n {
 		b.err = fmt.Errorf("log: apply returned %d results for %d commands", len(results), b.n)
 	}
 	if c.entry != nil {
@@ -263,10 +274,15 @@ var errEntryFormat = errors.New("entry is not in a known format")
 
 // decodeEntry splits an entry's data into its commands, which alias data.
 func decodeEntry(data []byte) (time int64, commands [][]byte, err error) {
+	return splitEntry(nil, data)
+}
+
+// splitEntry is decodeEntry that appends the commands to a slice.
+func splitEntry(commands [][]byte, data []byte) (int64, [][]byte, error) {
 	if len(data) < entryHeaderSize || data[0] != entryVersion {
 		return 0, nil, errEntryFormat
 	}
-	time = int64(binary.LittleEndian.Uint64(data[1:]))
+	time := int64(binary.LittleEndian.Uint64(data[1:]))
 	for rest := data[entryHeaderSize:]; len(rest) > 0; {
 		n, w := binary.Uvarint(rest)
 		if w <= 0 || n > uint64(len(rest)-w) {

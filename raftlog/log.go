@@ -51,7 +51,8 @@ type Entry struct {
 	Term  uint64
 	// Time is the log's clock, in microseconds since the Unix epoch. It never
 	// goes back, and is the same on every replica.
-	Time     int64
+	Time int64
+	// Commands are good as a slice until Apply returns.
 	Commands [][]byte
 	// Buffer is what the commands lie in, where its memory is used again: who keeps
 	// one of them beyond Apply holds it. Nil: it is the garbage collector's.
@@ -99,7 +100,8 @@ type Row = segment.Row
 // Machine is a deterministic state machine. Its methods are called one at a
 // time, but for Snapshot's writer, which runs beside later Apply calls.
 type Machine interface {
-	// Apply executes an entry and returns one result for each of its commands.
+	// Apply executes an entry and returns one result for each of its commands, or
+	// nil where all are nil.
 	// It must not fail, read a clock, or depend on anything but the state and e.
 	Apply(e *Entry) []any
 	// Snapshot captures the state now; the returned value is written later, in

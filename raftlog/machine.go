@@ -34,7 +34,8 @@ type fsm struct {
 	seen     atomic.Uint64
 	saw      func()
 	lastTime int64
-	failed   error // why a restore at the start failed
+	commands [][]byte // room for those of an entry that is applied
+	failed   error    // why a restore at the start failed
 	// end is asked at the start for the log's last entry, where nobody else can
 	// have more than this node; nil afterwards, and in other cases. Of a snapshot
 	// that has more, ahead is told.
@@ -93,8 +94,11 @@ func (f *fsm) passOver(index uint64) {
 	}
 }
 
+// mostCommandRoom is how many commands the room that is kept has at most.
+const mostCommandRoom = 4096
+
 func (f *fsm) apply(l *raft.Log, in *Buffer) any {
-	t, commands, err := decodeEntry(l.Data)
+	t, commands, err := splitEntry(f.commands[:0], l.Data)
 	if err != nil {
 		err = fmt.Errorf("apply entry %d: %w; was it written by a newer version?", l.Index, err)
 		f.fatal(err)
@@ -103,6 +107,9 @@ func (f *fsm) apply(l *raft.Log, in *Buffer) any {
 	e := &Entry{Index: l.Index, Term: l.Term, Time: t, Commands: commands, TakeRows: f.store.AddRows, Buffer: in, room: cap(l.Data)}
 	results := f.machine.Apply(e)
 	e.IndexRows()
+	if clear(commands); cap(commands) <= mostCommandRoom {
+		f.commands = commands
+	}
 	f.applied.Store(l.Index)
 	f.lastTime = t
 	f.observe(t)
