@@ -57,6 +57,7 @@ func (s *Store) Apply(e *raftlog.Entry) []any {
 		return results
 	}
 	s.publish(a)
+	s.tables.wrote(a.wrote)
 	return results
 }
 
@@ -95,6 +96,7 @@ type applier struct {
 	last    *badger.Txn // the newest write, not yet committed
 	expiry  int64       // the earliest expiry that was added; 0: none
 	expired int64       // everything up to here has been looked at
+	wrote   int         // bytes of keys and values
 
 	commits sync.WaitGroup
 	mu      sync.Mutex
@@ -183,7 +185,9 @@ func (a *applier) replace(key string, cur, next *KV) (Result, error) {
 			}
 		}
 	}
-	errs[3] = txn.Set(eventKey(rev), rec.encode())
+	record := rec.encode()
+	errs[3] = txn.Set(eventKey(rev), record)
+	a.wrote += len(key) + len(ev.Value) + len(record)
 	a.pending[key] = next
 	a.events = append(a.events, ev)
 	a.flush()

@@ -118,6 +118,10 @@ type Options struct {
 	// WatchQueue is how many events may wait for one watcher, at 8 bytes each,
 	// before it is closed with ErrSlowWatcher. 16,384.
 	WatchQueue int
+
+	// manyTables are merged without a pause of the writes. 48: a read asks a filter
+	// of each, 10 µs in all.
+	manyTables int
 }
 
 // maxValueBytes keeps a record, with its envelope, below badger's threshold
@@ -138,6 +142,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.BootID = bootID()
 	}
 	setDefault(&o.MaxKeyBytes, 4<<10)
+	setDefault(&o.manyTables, 48)
 	setDefault(&o.MaxValueBytes, maxValueBytes)
 	o.MaxValueBytes = min(o.MaxValueBytes, maxValueBytes)
 	setDefault(&o.HistoryEvents, 50_000)

@@ -186,6 +186,8 @@ func (s *Store) Restore(in io.Reader) error {
 		_, err := io.Copy(io.Discard, r)
 		return err
 	}
+	s.tables.merging.Lock()
+	defer s.tables.merging.Unlock()
 	s.dbMu.Lock()
 	defer s.dbMu.Unlock()
 	err = s.load(m, r)
@@ -196,7 +198,8 @@ func (s *Store) Restore(in io.Reader) error {
 	return err
 }
 
-// load replaces the database by a snapshot's content. The caller holds dbMu.
+// load replaces the database by a snapshot's content. The caller holds
+// tables.merging and dbMu.
 func (s *Store) load(m meta, r *bufio.Reader) error {
 	s.mu.Lock()
 	s.watchers.closeAll(ErrReset)
@@ -238,6 +241,7 @@ func (s *Store) load(m meta, r *bufio.Reader) error {
 	s.due = 0
 	s.wakeWaiters()
 	s.wakeMaintenance()
+	s.tables.tell()
 	return nil
 }
 

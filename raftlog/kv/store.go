@@ -38,6 +38,8 @@ type Store struct {
 	failed   error
 	closed   bool
 
+	tables tables
+
 	proposer Proposer
 	kick     chan struct{} // wakes the maintenance
 	stop     context.CancelFunc
@@ -60,6 +62,7 @@ func Open(o Options) (*Store, error) {
 		advanced: make(chan struct{}),
 		pins:     map[uint64]int{},
 		kick:     make(chan struct{}, 1),
+		tables:   tables{word: make(chan struct{}, 1)},
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open key-value store: %w", err)
@@ -172,9 +175,8 @@ func badgerOptions(dir string, logger *slog.Logger) badger.Options {
 	// newest one at or below it.
 	o.NumVersionsToKeep = 1
 	o.DetectConflicts = false // there is one writer
-	o.MemTableSize = 8 << 20
+	mergedByUs(&o)
 	o.NumMemtables = 2
-	o.NumCompactors = 2
 	o.Compression = options.None
 	o.BlockCacheSize = 0
 	o.MetricsEnabled = false
@@ -200,7 +202,8 @@ func (s *Store) readMeta() (meta, error) {
 }
 
 // Bind gives the store the log to propose to and starts its maintenance:
-// expiry and compaction. It is called once, before the first write.
+// expiry, compaction, and the merging of the database's tables. It is called
+// once, before the first write.
 func (s *Store) Bind(p Proposer) {
 	ctx, stop := context.WithCancel(context.Background())
 	s.mu.Lock()
@@ -212,6 +215,7 @@ func (s *Store) Bind(p Proposer) {
 	s.proposer, s.stop = p, stop
 	begun := s.o.Clock.Now()
 	s.wg.Go(func() { s.maintain(ctx, p, begun) })
+	s.wg.Go(func() { s.mergeTables(ctx) })
 }
 
 // Close ends all watches, waits for readers and closes the database. The group
