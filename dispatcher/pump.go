@@ -216,6 +216,7 @@ func (s *sub) attach() bool {
 		return false
 	}
 	s.behind, s.pumping = false, false
+	s.r.notBehind(s)
 	s.stopReason, s.stopMessage = "", ""
 	if s.joined != nil {
 		if s.absent {

@@ -224,9 +224,6 @@ func TestDamageHoldsWhoeverHasToPassIt(t *testing.T) {
 		if got := len(r.f.to("http://before")); got != 5 {
 			t.Errorf("%d events before the damage, want 5", got)
 		}
-		if st := r.d.Paused()["before"]; st.Reason != r.status("before").Reason || st.Message != r.status("before").Message {
-			t.Errorf("among those that have paused it is %+v", st)
-		}
 		if st := r.status("before"); !st.Paused || st.Reason != ReasonDamaged || st.Lag != 15 {
 			t.Errorf("status %+v, want paused at the damage", st)
 		}
@@ -265,9 +262,6 @@ func TestDamagePassedByCommandHoldsNobody(t *testing.T) {
 		r.target("held")
 		r.publish("x", 10)
 		time.Sleep(time.Minute)
-		if st := r.d.Paused()["held"]; st.Reason != r.status("held").Reason || st.Message != r.status("held").Message {
-			t.Errorf("among those that have paused it is %+v", st)
-		}
 		if st := r.status("held"); !st.Paused || st.Reason != ReasonDamaged || st.Lag != 5 {
 			t.Errorf("status %+v, want paused at the damage", st)
 		}
@@ -359,9 +353,6 @@ func TestUnusableFilterWaits(t *testing.T) {
 		r.publish("x", 3)
 		time.Sleep(time.Minute)
 		for _, uid := range []string{"a", "b"} {
-			if st := r.d.Paused()[uid]; st.Reason != r.status(uid).Reason || st.Message != r.status(uid).Message {
-				t.Errorf("among those that have paused it is %+v", st)
-			}
 			if st := r.status(uid); !st.Paused || st.Reason != ReasonFilter || st.Lag != 3 {
 				t.Errorf("%s: status %+v, want paused for its filter", uid, st)
 			}

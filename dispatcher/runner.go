@@ -43,6 +43,7 @@ type runner struct {
 	matched  []uint32
 	borders  borders
 	attached int // subscriptions that the scan has something to offer to
+	behind   map[*sub]struct{}
 	version  uint64
 	round    uint64
 	readErr  error // why the scan could not read on, until it can

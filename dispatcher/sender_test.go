@@ -218,10 +218,17 @@ func (r *rig) target(uid string, edit ...func(*Target)) {
 	r.d.SetTarget(t)
 }
 
+// status is a subscription's; Paused, which does not look at all of them, has to
+// agree with it.
 func (r *rig) status(uid string) Status {
+	r.Helper()
 	st, ok := r.d.Status(uid)
 	if !ok {
 		r.Errorf("status of %s: not known", uid)
+	}
+	paused, told := r.d.Paused()[uid]
+	if want := st.Paused && st.Reason != ReasonUnresolved; told != want || told && (paused.Reason != st.Reason || paused.Message != st.Message) {
+		r.Errorf("%s is %+v, but among those that have paused %+v", uid, st, paused)
 	}
 	return st
 }

@@ -31,14 +31,20 @@ func (d *Dispatcher) Status(uid string) (Status, bool) {
 }
 
 // Paused are the subscriptions that have paused, by UID: of their Status the reason
-// and the message. Where many are fine they are passed in no time.
+// and the message. Those that wait for an address are not among them: who gives the
+// address knows. Only those that may have paused are looked at, so that it costs
+// nothing where many are fine.
 func (d *Dispatcher) Paused() map[string]Status {
 	d.mu.Lock()
-	all := slices.AppendSeq(make([]*target, 0, len(d.targets)), maps.Values(d.targets))
+	runners := slices.Concat(slices.Collect(maps.Values(d.runners))...)
 	d.mu.Unlock()
+	suspects := map[*target]struct{}{}
+	for _, r := range runners {
+		r.suspects(suspects)
+	}
 	paused := map[string]Status{}
 	var subs []*sub
-	for _, tg := range all {
+	for tg := range suspects {
 		tg.mu.Lock()
 		subs = append(subs[:0], tg.subs...)
 		tg.mu.Unlock()
@@ -46,11 +52,27 @@ func (d *Dispatcher) Paused() map[string]Status {
 		for _, s := range subs {
 			s.addPause(&st, len(subs) > 1)
 		}
-		if st.Paused {
+		if st.Paused && st.Reason != ReasonUnresolved {
 			paused[tg.uid] = st
 		}
 	}
 	return paused
+}
+
+// suspects adds those that may have paused: who is behind, and everybody where
+// nothing can be committed.
+func (r *runner) suspects(found map[*target]struct{}) {
+	failed := r.commits.lastError() != nil
+	r.scanMu.Lock()
+	defer r.scanMu.Unlock()
+	for s := range r.behind {
+		found[s.target] = struct{}{}
+	}
+	if failed {
+		for _, s := range r.subs {
+			found[s.target] = struct{}{}
+		}
+	}
 }
 
 // addPause adds whether one partition has paused.
@@ -150,7 +172,8 @@ func (s *sub) addTo(st *Status, many bool) {
 	s.tellPause(st, t, commitErr, many)
 }
 
-// pausedBy says why nothing new is looked at, if so. s.mu is held.
+// pausedBy says why nothing new is looked at, if so. Whoever has an address, is not
+// behind and can commit has not paused (see suspects). s.mu is held.
 func (s *sub) pausedBy(t *Target, commitErr error) (reason, message string) {
 	switch {
 	case t == nil || t.URL == "":

@@ -61,3 +61,47 @@ func TestStatuses(t *testing.T) {
 		}
 	})
 }
+
+// TestPausesAreSoughtAmongThoseBehind: however many are fine, who looks for those
+// that have paused looks at none of them.
+func TestPausesAreSoughtAmongThoseBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{})
+		defer r.end()
+		r.subscribe(byType("fine", ""), byType("idle", "none"), byType("full", "order"))
+		r.f.on("http://full", status(http.StatusServiceUnavailable))
+		for _, uid := range []string{"fine", "idle", "full"} {
+			r.target(uid, func(t *Target) { t.Delivery.Retry, t.Delivery.Delay, t.MaxWaiting, t.MaxInFlight = 3, time.Hour, 8, 10 })
+		}
+		sought := func() (uids []string) {
+			suspects := map[*target]struct{}{}
+			for _, run := range r.d.runners[r.id.UID] {
+				run.suspects(suspects)
+			}
+			for tg := range suspects {
+				uids = append(uids, tg.uid)
+			}
+			return uids
+		}
+		r.publish("invoice", 20)
+		synctest.Wait()
+		if got := sought(); len(got) != 0 {
+			t.Errorf("%v are looked at where nobody is behind", got)
+		}
+		r.publish("order", 20)
+		time.Sleep(time.Minute)
+		r.publish("order", 20) // for which there is no place
+		time.Sleep(time.Minute)
+		if got := sought(); len(got) != 1 || got[0] != "full" {
+			t.Errorf("%v are looked at, want the one that is behind", got)
+		}
+		if got := r.d.Paused(); len(got) != 1 || got["full"].Reason != ReasonMaxWaiting {
+			t.Errorf("paused are %+v, want full", got)
+		}
+		r.f.on("http://full", status(http.StatusAccepted))
+		time.Sleep(10 * time.Hour)
+		if got := sought(); len(got) != 0 || len(r.d.Paused()) != 0 {
+			t.Errorf("%v are looked at after all was delivered", got)
+		}
+	})
+}

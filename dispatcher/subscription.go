@@ -146,12 +146,24 @@ func (s *sub) fallBehind(at uint64) {
 		return
 	}
 	s.behind = true
+	if s.r.behind == nil {
+		s.r.behind = map[*sub]struct{}{}
+	}
+	s.r.behind[s] = struct{}{}
 	s.behindSince = time.Now()
 	s.next = max(at, s.next)
 	if s.joined != nil {
 		s.r.attached--
 	}
 	s.list()
+}
+
+// notBehind takes it from those that are. scanMu is held.
+func (r *runner) notBehind(s *sub) {
+	delete(r.behind, s)
+	if len(r.behind) == 0 {
+		r.behind = nil // a map keeps the room of all that it held
+	}
 }
 
 // admit takes a matching event into the window, or behind the others of its

@@ -210,6 +210,7 @@ func (r *runner) forget(uid string, s *sub) {
 	s.mu.Unlock()
 	r.place(s)
 	delete(r.subs, uid)
+	r.notBehind(s)
 	r.byID[s.id] = nil
 	r.freeIDs = append(r.freeIDs, s.id)
 	s.drop()
