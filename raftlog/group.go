@@ -84,8 +84,17 @@ func (g *Group) config() *raft.Config {
 	// Entries are packed already; this bounds one append in bytes.
 	c.MaxAppendEntries = 16
 	c.ShutdownOnRemove = false
+	if g.o.Transport == nil {
+		// A sole voter leads at once (startRaft) and for good: an error of its log,
+		// which alone could end that, ends the group. Raft would still look twice a
+		// second whether it has a majority.
+		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = soleLook, soleLook, soleLook
+	}
 	return c
 }
+
+// soleLook is how often a sole voter looks whether it still has itself.
+const soleLook = time.Minute
 
 func (g *Group) startRaft(ctx context.Context) error {
 	transport, sole := g.o.Transport, g.o.Transport == nil
