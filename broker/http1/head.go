@@ -35,7 +35,29 @@ type head struct {
 	host    string
 	headers event.HeaderList // but for Host
 	length  int64            // of the body
+
+	// first and lines are the lines of the latest head, by their places: a sender's
+	// next one has most of them again, which are not read anew then.
+	first string // its path is path
+	lines []line
 }
+
+// line is a header line that is plain.
+type line struct {
+	text        string // all of it
+	name, value string // of its header
+	kind        lineKind
+	length      int64 // that it gives
+}
+
+// lineKind is what a header line is for.
+type lineKind uint8
+
+const (
+	attribute lineKind = iota // as most
+	hostLine
+	lengthLine
+)
 
 // parse looks at the bytes that a connection has sent and fills in h, whose
 // headers it uses again. Nothing of b is kept: the strings are a copy of it.
@@ -53,23 +75,54 @@ func (h *head) parse(b []byte) verdict {
 	}
 	h.size = end + 4
 	h.host, h.length, h.headers = "", -1, h.headers[:0]
-	text := string(b[len(method) : end+2])
-	at := run(text, 0, inPath)
-	if !plainPath(text[:at]) || !strings.HasPrefix(text[at:], protocol) {
+	b = b[:end+len(newline)]
+	var text string // of all lines, where none is known
+	if len(h.lines) == 0 {
+		text, h.first = string(b), ""
+	}
+	if !begins(b, h.first) && !h.request(lineOf(text, b, 0)) {
 		return other
 	}
-	h.path = text[:at]
-	for at += len(protocol); at < len(text); {
-		var ok bool
-		if at, ok = h.line(text, at); !ok {
+	n := 0
+	for at := len(h.first); at < len(b); n++ {
+		if n == len(h.lines) {
+			h.lines = append(h.lines, line{})
+		}
+		l := &h.lines[n]
+		if !begins(b[at:], l.text) && !l.read(lineOf(text, b, at)) || !h.take(l) {
 			return other
 		}
+		at += len(l.text)
 	}
+	clear(h.lines[n:]) // what is kept is of one head
+	h.lines = h.lines[:n]
 	if h.host == "" {
 		return other
 	}
 	h.length = max(h.length, 0)
 	return plain
+}
+
+// forget has h keep nothing of the heads that it has read but its room.
+func (h *head) forget() {
+	clear(h.headers)
+	clear(h.lines[:cap(h.lines)])
+	*h = head{headers: h.headers[:0], lines: h.lines[:0]}
+}
+
+// begins says whether b begins with a line that is known.
+func begins(b []byte, line string) bool {
+	return line != "" && len(b) >= len(line) && string(b[:len(line)]) == line
+}
+
+// lineOf is the line of b that begins at a byte, which ends in it, as part of all
+// the text where that was copied.
+func lineOf(text string, b []byte, at int) string {
+	end := at + bytes.IndexByte(b[at:], '\n') + 1
+	if text != "" {
+		return text[at:end]
+	}
+	return string(b[at:end])
 }
 
 // lastLine is where the first empty line is, with the end of the line before it;
@@ -87,51 +140,87 @@ func lastLine(b []byte) int {
 	}
 }
 
-// line takes the header line of text that begins at a byte, and returns where the
-// next one does; it says no to one that is not plain. The last ends in CRLF as
-// well.
-func (h *head) line(text string, at int) (next int, ok bool) {
-	colon := run(text, at, inToken)
-	if colon == at || text[colon] != ':' || len(h.headers) == maxLines {
-		return 0, false
+// request takes the first line; it says no to one that is not plain.
+func (h *head) request(text string) bool {
+	h.first = ""
+	end := run(text, len(method), inPath)
+	if path := text[len(method):end]; plainPath(path) && text[end:] == protocol {
+		h.first, h.path = text, path
+	}
+	return h.first != ""
+}
+
+// read takes a header line; it says no to one that is not plain.
+func (l *line) read(text string) bool {
+	*l = line{}
+	colon := run(text, 0, inToken)
+	if colon == 0 || text[colon] != ':' {
+		return false
 	}
 	from := run(text, colon+1, inBlank)
 	end := run(text, from+event.Printable(text[from:]), inText)
-	if !strings.HasPrefix(text[end:], newline) {
-		return 0, false
+	if text[end:] != newline {
+		return false
 	}
-	next = end + len(newline)
 	for end > from && classes[text[end-1]]&inBlank != 0 {
 		end--
 	}
-	return next, h.header(text[at:colon], text[from:end])
+	read := line{text: text, name: text[:colon], value: text[from:end]}
+	if !read.header() {
+		return false
+	}
+	*l = read
+	return true
 }
 
-// header takes one header, whose bytes are plain; it says no to one that is not.
-func (h *head) header(name, value string) bool {
-	ok := true
-	switch len(name) { // only these lengths need a closer look
+// header looks at a line's header, whose bytes are plain; it says no to one that is
+// not.
+func (l *line) header() (ok bool) {
+	ok = true
+	switch name := l.name; len(name) { // only these lengths need a closer look
 	case 4:
 		if is(name, "Host") {
-			ok, h.host = h.host == "" && plainHost(value), value
-			return ok
+			l.kind = hostLine
+			return plainHost(l.value)
 		}
 	case 2, 6, 7, 10, 14, 17:
 		switch {
 		case len(name) > 2 && name[2] == '-': // none of these, but Ce-Type
 		case is(name, "Content-Length"):
-			ok = h.length < 0 && h.setLength(value)
+			l.kind = lengthLine
+			ok = l.setLength()
 		case is(name, "Connection"):
-			ok = strings.EqualFold(value, "keep-alive")
+			ok = strings.EqualFold(l.value, "keep-alive")
 		case is(name, "Transfer-Encoding"), is(name, "Expect"), is(name, "Upgrade"), is(name, "Trailer"), is(name, "TE"):
 			ok = false
 		}
 	}
-	if event.IsPassThrough(name) {
-		name = textproto.CanonicalMIMEHeaderKey(name) // as subscribers get it
+	if event.IsPassThrough(l.name) {
+		l.name = textproto.CanonicalMIMEHeaderKey(l.name) // as subscribers get it
 	}
-	h.headers = append(h.headers, event.Header{Name: name, Value: value})
 	return ok
+}
+
+// take makes a line part of the head; it says no where it makes none that is plain.
+func (h *head) take(l *line) bool {
+	if len(h.headers) == maxLines {
+		return false
+	}
+	switch l.kind {
+	case hostLine:
+		if h.host != "" {
+			return false
+		}
+		h.host = l.value
+		return true
+	case lengthLine:
+		if h.length >= 0 {
+			return false
+		}
+		h.length = l.length
+	}
+	h.headers = append(h.headers, event.Header{Name: l.name, Value: l.value})
+	return true
 }
 
 // is says whether a header's name is this one, which most spell so.
@@ -139,12 +228,12 @@ func is(name, canonical string) bool {
 	return name == canonical || len(name) == len(canonical) && strings.EqualFold(name, canonical)
 }
 
-func (h *head) setLength(digits string) bool {
-	if len(digits) > maxLength {
+func (l *line) setLength() bool {
+	if len(l.value) > maxLength {
 		return false
 	}
-	n, err := strconv.ParseUint(digits, 10, 63)
-	h.length = int64(n)
+	n, err := strconv.ParseUint(l.value, 10, 63)
+	l.length = int64(n)
 	return err == nil
 }
 

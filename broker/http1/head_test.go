@@ -106,6 +106,78 @@ func TestHeadIsReadAsItStands(t *testing.T) {
 	}
 }
 
+// TestHeadAfterAnother is read as if it were the first one, whatever of it is like
+// what came before; and what is kept of those is no more than one head.
+func TestHeadAfterAnother(t *testing.T) {
+	heads := []string{
+		plainHead + "Content-Length: 4\r\nCe-Type: a\r\n\r\n",
+		plainHead + "Content-Length: 4\r\nCe-Type: a\r\n\r\n", // the same
+		plainHead + "Content-Length: 5\r\nCe-Type: a\r\n\r\n",
+		"POST /default/other HTTP/1.1\r\nHost: x:80\r\nCe-Id: 2\r\nContent-Length: 5\r\nCe-Type: b\r\n\r\n",
+		"POST / HTTP/1.1\r\nCe-Id: 2\r\nHost: x:80\r\n\r\n", // in another order, and fewer
+		"POST / HTTP/1.1\r\nCe-Id: 22\r\nHost: x:8\r\n\r\n", // one begins like the one before
+		"POST / HTTP/1.1\r\nCe-Id: 2\r\nHost: x:80\r\nX-Request-ID: 1\r\nContent-Length: 3\r\n\r\n",
+		plainHead + "Host: x:80\r\n\r\n", // two of what may be there once
+		plainHead + "Content-Length: 4\r\nCe-Type: a\r\n\r\n",
+		plainHead + "Content-Length: 4\r\nContent-Length: 4\r\n\r\n",
+		plainHead + "Content-Length: 4\r\nX: a\r\n b\r\n\r\n",
+		"POST /default/b HTTP/1.1\r\nCe-Id: 1\r\n\r\n", // no host
+		plainHead + "Content-Length: 4\r\nCe-Type: a\r\n\r\n",
+		plainHead + strings.Repeat("X: y\r\n", maxLines-1) + "\r\n",
+		plainHead + strings.Repeat("X: y\r\n", maxLines) + "\r\n",
+	}
+	var h head
+	for _, next := range heads {
+		parseAlike(t, &h, []byte(next))
+		if kept := len(h.lines); kept > strings.Count(next, "\r\n") {
+			t.Errorf("%d lines are kept of %q", kept, next)
+		}
+		for _, l := range h.lines[len(h.lines):cap(h.lines)] {
+			if l != (line{}) {
+				t.Errorf("%q is kept after %q", l.text, next)
+			}
+		}
+	}
+	for i := range heads {
+		for _, next := range heads {
+			var h head
+			h.parse([]byte(heads[i]))
+			parseAlike(t, &h, []byte(next))
+		}
+	}
+	h.parse([]byte(heads[0]))
+	h.forget()
+	if h.first != "" || h.path != "" || h.host != "" || slices.ContainsFunc(h.lines[:cap(h.lines)], func(l line) bool { return l != line{} }) {
+		t.Errorf("%+v is kept", h)
+	}
+}
+
+// parseAlike has a head that has read others read one, as one does that has not.
+func parseAlike(t *testing.T, h *head, b []byte) {
+	t.Helper()
+	var fresh head
+	want := fresh.parse(b)
+	if got := h.parse(b); got != want {
+		t.Fatalf("%q is %d, want %d", b, got, want)
+	}
+	if want == plain && (h.size != fresh.size || h.path != fresh.path || h.host != fresh.host || h.length != fresh.length || !slices.Equal(h.headers, fresh.headers)) {
+		t.Fatalf("%q is read as %+v, want %+v", b, h, fresh)
+	}
+}
+
+// FuzzHeadAfterAnother: what came before changes nothing.
+func FuzzHeadAfterAnother(f *testing.F) {
+	f.Add([]byte(plainHead+"Content-Length: 4\r\n\r\n"), []byte(plainHead+"Content-Length: 5\r\n\r\n"))
+	f.Add([]byte(plainHead+"\r\n"), []byte(plainHead+"Host: x:80\r\n\r\n"))
+	f.Add([]byte(plainHead+"X: a\r\n\r\n"), []byte("POST / HTTP/1.1\r\nX: a\r\nHost: x:80\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, before, raw []byte) {
+		var h head
+		h.parse(before)
+		parseAlike(t, &h, raw)
+		parseAlike(t, &h, before)
+	})
+}
+
 // FuzzLikeNetHTTP: net/http accepts each plain head, and understands it so:
 // where it ends, where its body ends, and what it says.
 func FuzzLikeNetHTTP(f *testing.F) {
@@ -168,14 +240,17 @@ func FuzzLikeNetHTTP(f *testing.F) {
 	})
 }
 
-// BenchmarkHead is what it takes to read a sender's head.
+// BenchmarkHead is what it takes to read a sender's head, after another one with
+// an id of its own.
 func BenchmarkHead(b *testing.B) {
 	text := []byte("POST /default/orders HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: Go-http-client/1.1\r\nCe-Specversion: 1.0\r\n" +
 		"Ce-Id: 6f6b1a52-6c53-4c0e-9d4c-0f4b8b1f3f0a\r\nCe-Source: /shop\r\nCe-Type: dev.leat.order.created\r\n" +
 		"Content-Type: application/json\r\nContent-Length: 24\r\nAccept-Encoding: gzip\r\n\r\n{\"order\":17,\"total\":250}")
+	id := bytes.Index(text, []byte("6f6b1a52"))
 	var h head
 	b.ReportAllocs()
 	for b.Loop() {
+		text[id] ^= 1
 		if h.parse(text) != plain {
 			b.Fatal("not plain")
 		}

@@ -188,7 +188,7 @@ func (s *Server) scratch() *scratch {
 }
 
 func (s *Server) keep(m *scratch) {
-	clear(m.head.headers)
+	m.head.forget()
 	m.req = Request{Slot: m.req.Slot}
 	s.pool.Put(m)
 }
