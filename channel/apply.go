@@ -3,6 +3,7 @@ package channel
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/leat-dev/leat/raftlog"
@@ -197,7 +198,11 @@ func (s *Shard) publish(e *raftlog.Entry) {
 	s.show(e)
 	for i, p := range s.woken {
 		p.isWoken = false
-		p.notice.wake()
+		end, changes := p.end.Load(), p.ch.changes.Load()
+		if p.ch.gone.Load() {
+			end = math.MaxUint64
+		}
+		p.notice.wake(end, changes)
 		s.woken[i] = nil
 	}
 	s.woken = s.woken[:0]

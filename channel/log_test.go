@@ -302,7 +302,16 @@ func TestWait(t *testing.T) {
 		asleep() // a version alone changes no terms
 		w.set(ch, 2, sub("s"))
 		w.ok(<-woken)
-		wait(1, ^uint64(0))
+		later := make(chan error, 1)
+		go func() { later <- p.Wait(t.Context(), 3, 2) }()
+		for i := range 3 {
+			_, end := p.Bounds()
+			wait(end, 2) // beside one that waits for more
+			w.append(ch, fmt.Sprint("later", i))
+			w.ok(<-woken)
+		}
+		w.ok(<-later)
+		wait(4, ^uint64(0))
 		w.set(ch, 3)
 		asleep()
 		w.ok(w.log.Drop(w.ctx, ch.ID().UID))

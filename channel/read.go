@@ -33,7 +33,7 @@ func (p *raftPartition) Scan() uint64 { return p.scan.Load() }
 // Wait implements Partition.
 func (p *raftPartition) Wait(ctx context.Context, offset, termsVersion uint64) error {
 	for {
-		wake := p.notice.wait()
+		wake := p.notice.wait(offset, termsVersion)
 		if p.ch.gone.Load() {
 			return fmt.Errorf("wait for %v: %w", p, ErrNotFound)
 		}

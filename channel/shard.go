@@ -311,22 +311,27 @@ func (p *raftPartition) String() string { return fmt.Sprintf("%v, partition %d",
 type notice struct {
 	mu sync.Mutex
 	ch chan struct{}
+	// The least that any of them waits to have passed.
+	offset, version uint64
 }
 
-// wait returns a channel that is closed by the next wake.
-func (n *notice) wait() <-chan struct{} {
+// wait returns a channel that is closed by the next wake with an end above that
+// offset, or changes above that version.
+func (n *notice) wait(offset, version uint64) <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.ch == nil {
 		n.ch = make(chan struct{})
+		n.offset, n.version = offset, version
 	}
+	n.offset, n.version = min(n.offset, offset), min(n.version, version)
 	return n.ch
 }
 
-func (n *notice) wake() {
+func (n *notice) wake(end, changes uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.ch != nil {
+	if n.ch != nil && (end > n.offset || changes > n.version) {
 		close(n.ch)
 		n.ch = nil
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/leat-dev/leat/raftlog"
@@ -250,7 +251,7 @@ func (s *Shard) Restore(r io.Reader) error {
 		ch.gone.Store(true)
 		for _, p := range ch.partitions() {
 			s.tail.clear(p)
-			p.notice.wake()
+			p.notice.wake(math.MaxUint64, math.MaxUint64) // all of them
 		}
 	}
 	return nil

@@ -323,6 +323,6 @@ func TestSinksTakeNoPlaces(t *testing.T) {
 func newHosts(t *testing.T, most int) *rig {
 	r := &rig{T: t, store: newStore(t), f: newFakeSender()}
 	r.f.most, r.f.apart = most, true
-	r.begin(Options{})
+	r.begin(Options{ScanEvents: 1000})
 	return r
 }

@@ -116,8 +116,12 @@ func (r *runner) scanOnce() error {
 			return nil
 		}
 	}
+	alone := len(r.subs) == 0
 	r.scanMu.Unlock()
 	if pos >= end {
+		if alone {
+			pos += uint64(r.d.o.ScanEvents) // one event that is for nobody wakes nobody
+		}
 		return r.p.Wait(r.scanCtx, pos, version)
 	}
 	stored, err := r.p.Read(r.scanCtx, pos, r.d.o.ReadEvents, r.d.o.ReadBytes)

@@ -38,6 +38,7 @@ type store struct {
 	letters  []channel.DeadLetter
 	commits  []channel.Commit
 	reads    int
+	waits    int // how often it was waited
 
 	// Faults.
 	readErr   func(offset uint64) error
@@ -222,6 +223,9 @@ func (s *store) Read(ctx context.Context, offset uint64, limit, maxBytes int) ([
 }
 
 func (s *store) Wait(ctx context.Context, offset, termsVersion uint64) error {
+	s.mu.Lock()
+	s.waits++
+	s.mu.Unlock()
 	for {
 		s.mu.Lock()
 		if s.end() > offset || s.termsVersion != termsVersion {

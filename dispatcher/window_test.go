@@ -320,6 +320,47 @@ func TestIdleWritesNothing(t *testing.T) {
 	})
 }
 
+// TestNobodyIsWokenForNobody: where there is no subscription, the scan follows
+// the log only now and then; whoever comes gets what comes from then on, or what
+// is asked for.
+func TestNobodyIsWokenForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{ScanEvents: 100})
+		defer r.end()
+		waits := func() int {
+			synctest.Wait()
+			r.store.mu.Lock()
+			defer r.store.mu.Unlock()
+			return r.store.waits
+		}
+		before := waits()
+		for range 100 {
+			r.publish("x", 1)
+		}
+		if n := waits() - before; n != 0 {
+			t.Errorf("the scan was woken %d times for what is nobody's", n)
+		}
+		r.publish("x", 1)
+		if n := waits() - before; n != 1 {
+			t.Errorf("the scan was woken %d times when there is enough to pass over, want once", n)
+		}
+		r.publish("x", 10)
+		all := byType("all", "")
+		all.Start.At = "beginning"
+		r.subscribe(byType("new", ""), all)
+		for _, uid := range []string{"new", "all"} {
+			r.target(uid)
+		}
+		r.publish("x", 2)
+		time.Sleep(time.Second)
+		for uid, want := range map[string]int{"new": 2, "all": 113} {
+			if n := len(once(t, r.f.to("http://"+uid))); n != want {
+				t.Errorf("%s: %d events, want %d", uid, n, want)
+			}
+		}
+	})
+}
+
 func TestCommitCadence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Options{})

@@ -263,7 +263,7 @@ func (b *Bounds) ofDelivery() []bound {
 		duration(&b.CommitInterval, "commit-interval", 100*time.Millisecond, "how long a cursor that has moved waits to be written"),
 		duration(&b.CommitMaxBackoff, "commit-max-backoff", 5*time.Second, "the longest wait before cursors that could not be written are tried again"),
 		size(&b.CommitBytes, "commit-bytes", 128<<10, "size of the cursors, outcomes and dead letters written at once, unless one dead letter is larger"),
-		number(&b.ScanEvents, "scan-events", 16_384, "events that matched nobody after which the position is written"),
+		number(&b.ScanEvents, "scan-events", 16_384, "events that matched nobody after which the position is written; a broker without Triggers has it written only then"),
 		duration(&b.ScanInterval, "scan-interval", 30*time.Second, "time after which it is written with fewer"),
 		duration(&b.FilterErrorInterval, "filter-error-interval", 10*time.Second, "time between outcomes of one filter that fails; all are counted"),
 		duration(&b.ReadRetry, "read-retry", 5*time.Second, "wait before a part of the log that cannot be read is tried again"),
