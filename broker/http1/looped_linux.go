@@ -74,11 +74,14 @@ func (c *conn) byDescriptor() (ok bool) {
 	return true
 }
 
-// atOnce reads or writes a descriptor that does not block. The scheduler is not
-// told, which it need not be of what does not wait: else it may take the
-// processor from this goroutine meanwhile, and look for another thread.
+// atOnce receives or sends without waiting, by the calls that are a socket's own:
+// read and write come to them by way of what all files have, which takes half a
+// microsecond more for a request. The scheduler is not told, which it need not be
+// of what does not wait: else it may take the processor from this goroutine
+// meanwhile, and look for another thread.
 func atOnce(call uintptr, fd int32, b []byte) (int, unix.Errno) {
-	n, _, err := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	const flags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
+	n, _, err := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
 	if err != 0 {
 		return -1, err
 	}
@@ -128,7 +131,7 @@ func (c *conn) readNow() bool {
 	if c.at[1] == len(c.buf) {
 		return true
 	}
-	n, err := atOnce(unix.SYS_READ, c.fd, c.buf[c.at[1]:])
+	n, err := atOnce(unix.SYS_RECVFROM, c.fd, c.buf[c.at[1]:])
 	switch {
 	case n > 0:
 		// An event tells of what comes after it, so that the end would wait for ever.
@@ -175,7 +178,7 @@ func (c *conn) finished() {
 	last := c.s.draining.Load()
 	c.out = c.reply.append(c.out[:0], c.s.clock.date(now), last)
 	c.served = true
-	n, err := atOnce(unix.SYS_WRITE, c.fd, c.out)
+	n, err := atOnce(unix.SYS_SENDTO, c.fd, c.out)
 	switch {
 	case err != 0 && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR):
 		c.drop() // the peer has gone
