@@ -76,8 +76,6 @@ func (s *Server) build(ctx context.Context, l net.Listener) (*generic, error) {
 	g := &generic{started: make(chan struct{}), complete: make(chan struct{}), requests: &requests{}, namespaces: namespaces}
 	s.boundRequests(ctx, config, g)
 	c := &extensions.Config{GenericConfig: config, ExtraConfig: extensions.ExtraConfig{
-		// Without a cache: it holds each object and each version of the last minutes
-		// as trees of maps, ten times as large as they are stored.
 		CRDRESTOptionsGetter: s.definedStorage(),
 		MasterCount:          1, // or a new definition would wait 5 s for servers that do not exist
 		ServiceResolver:      noServices{},
@@ -105,7 +103,7 @@ func (s *Server) serve(g *generic) error {
 	crds := g.server.Informers.Apiextensions().V1().CustomResourceDefinitions()
 	var err error
 	g.kinds, err = core.New(core.Options{
-		Storage: func(c runtime.Codec) genericregistry.RESTOptionsGetter { return s.storage(c, !s.o.NoCache) }, EventTTL: s.o.EventTTL, Issue: s.tokens.Issue,
+		Storage: func(c runtime.Codec) genericregistry.RESTOptionsGetter { return s.storage(c) }, EventTTL: s.o.EventTTL, Issue: s.tokens.Issue,
 		Access: core.Access{Tokens: s.tokens, Audiences: authenticator.Audiences{tokens.Audience}, Authorizer: rulebook{}, Rules: rulebook{}},
 	})
 	if err != nil {
@@ -189,7 +187,7 @@ func (s *Server) config(l net.Listener, namespaces *namespacePlugin) *genericapi
 	c.ExternalAddress = reachable(s.Addr())
 	c.MergedResourceConfig = extensions.DefaultAPIResourceConfigSource()
 	c.DisabledPostStartHooks.Insert(syncedHook) // see awaitDefinitions
-	c.RESTOptionsGetter = s.storage(extensions.Codecs.LegacyCodec(apiextensionsv1.SchemeGroupVersion), !s.o.NoCache)
+	c.RESTOptionsGetter = s.storage(extensions.Codecs.LegacyCodec(apiextensionsv1.SchemeGroupVersion))
 
 	plugins := []admission.Interface{namespaces}
 	if len(s.o.Permanent) > 0 {
@@ -309,7 +307,7 @@ func (s *Server) boundRequests(stopping context.Context, c *genericapiserver.Rec
 
 // definedStorage is that of the kinds of definitions.
 func (s *Server) definedStorage() genericregistry.RESTOptionsGetter {
-	o := s.storage(unstructured.UnstructuredJSONScheme, false)
+	o := s.storage(unstructured.UnstructuredJSONScheme)
 	o.Made, o.Gather = s.stores.Add, s.o.Gather
 	if s.shortcuts() {
 		o.AsStored = s.asStored
@@ -329,11 +327,9 @@ func (s *Server) asStored(r schema.GroupVersionResource) func(map[string]any) bo
 }
 
 // storage puts resources into the store, encoded by a codec.
-func (s *Server) storage(codec runtime.Codec, cache bool) storage.RESTOptions {
+func (s *Server) storage(codec runtime.Codec) storage.RESTOptions {
 	return storage.RESTOptions{
-		KV: s.o.KV, Codec: codec, Prefix: storagePrefix, Clock: s.o.Clock, Cache: cache,
-		// Many, and watched by hardly anybody.
-		NoCache:     map[schema.GroupResource]bool{{Resource: "events"}: true},
+		KV: s.o.KV, Codec: codec, Prefix: storagePrefix, Clock: s.o.Clock,
 		Transformer: s.atRest, DeleteWorkers: s.o.DeleteWorkers, SharedBytes: s.o.SharedBytes,
 	}
 }

@@ -106,9 +106,6 @@ type Options struct {
 	Gather kv.Gather
 	// NoShortcuts leaves all requests to the libraries' handlers, to compare with.
 	NoShortcuts bool
-	// NoCache serves all reads and watches from the store, for less memory where
-	// there are few clients.
-	NoCache bool
 
 	Clock  raftlog.Clock
 	Logger *slog.Logger

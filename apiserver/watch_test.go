@@ -118,42 +118,36 @@ func TestWatch(t *testing.T) {
 
 // TestStreamedList: the objects, then a bookmark that ends them, then changes.
 func TestStreamedList(t *testing.T) {
-	for _, noCache := range []bool{false, true} {
-		t.Run(fmt.Sprintf("noCache=%v", noCache), func(t *testing.T) {
-			o := options(t)
-			o.NoCache = noCache
-			s := start(t, o)
-			for i := range 3 {
-				u := object(t, triggerManifest)
-				u.SetName(fmt.Sprintf("t%d", i))
-				if _, err := s.triggers().Create(t.Context(), u, metav1.CreateOptions{}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			yes := true
-			w, err := s.triggers().Watch(t.Context(), metav1.ListOptions{
-				SendInitialEvents: &yes, AllowWatchBookmarks: true, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer w.Stop()
-			for _, want := range []string{"ADDED t0", "ADDED t1", "ADDED t2", "BOOKMARK initial events end"} {
-				if got := shown(t, next(t, w)); got != want {
-					t.Errorf("%s, want %s", got, want)
-				}
-			}
-			if err := s.triggers().Delete(t.Context(), "t1", metav1.DeleteOptions{}); err != nil {
-				t.Fatal(err)
-			}
-			if got := shown(t, next(t, w)); got != "DELETED t1" {
-				t.Errorf("%s, want DELETED t1", got)
-			}
-			_, err = s.triggers().Watch(t.Context(), metav1.ListOptions{SendInitialEvents: &yes, AllowWatchBookmarks: true})
-			if !apierrors.IsInvalid(err) {
-				t.Errorf("initial events without resourceVersionMatch: %v, want 422", err)
-			}
-		})
+	s := start(t, options(t))
+	for i := range 3 {
+		u := object(t, triggerManifest)
+		u.SetName(fmt.Sprintf("t%d", i))
+		if _, err := s.triggers().Create(t.Context(), u, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	yes := true
+	w, err := s.triggers().Watch(t.Context(), metav1.ListOptions{
+		SendInitialEvents: &yes, AllowWatchBookmarks: true, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+	for _, want := range []string{"ADDED t0", "ADDED t1", "ADDED t2", "BOOKMARK initial events end"} {
+		if got := shown(t, next(t, w)); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	if err := s.triggers().Delete(t.Context(), "t1", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := shown(t, next(t, w)); got != "DELETED t1" {
+		t.Errorf("%s, want DELETED t1", got)
+	}
+	_, err = s.triggers().Watch(t.Context(), metav1.ListOptions{SendInitialEvents: &yes, AllowWatchBookmarks: true})
+	if !apierrors.IsInvalid(err) {
+		t.Errorf("initial events without resourceVersionMatch: %v, want 422", err)
 	}
 }
 
@@ -164,7 +158,7 @@ func TestBookmarks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The cache sends one shortly before the time of the watch is up.
+	// One is sent before the time of the watch is up.
 	seconds := int64(6)
 	w, err := s.triggers().Watch(t.Context(), metav1.ListOptions{ResourceVersion: list.GetResourceVersion(), AllowWatchBookmarks: true, TimeoutSeconds: &seconds})
 	if err != nil {

@@ -12,8 +12,7 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// The suite's own benchmarks, over a store without a log below and without a
-// cache in front.
+// The suite's own benchmarks, over a store without a log below.
 func BenchmarkSuite(b *testing.B) {
 	data := suite.PrepareBenchmarkData(10, 100, 50)
 	b.Run("Write", func(b *testing.B) {
@@ -27,65 +26,55 @@ func BenchmarkSuite(b *testing.B) {
 	b.Run("Stats", func(b *testing.B) { suite.RunBenchmarkStoreStats(b.Context(), b, s) })
 }
 
-// BenchmarkStore is the common requests, with and without the cache.
+// BenchmarkStore is the common requests.
 func BenchmarkStore(b *testing.B) {
-	for _, cached := range []bool{false, true} {
-		make := func(b *testing.B) apistorage.Interface {
-			if !cached {
-				return newStore(b)
-			}
-			s, _ := newCached(b, apistorage.NamespaceKeyFunc)
-			return s
+	b.Run("create", func(b *testing.B) {
+		s := newStore(b)
+		b.ResetTimer()
+		for i := range b.N {
+			mustCreate(b, s, pod(fmt.Sprint("pod-", i)))
 		}
-		name := map[bool]string{false: "direct", true: "cached"}[cached]
-		b.Run(name+"/create", func(b *testing.B) {
-			s := make(b)
-			b.ResetTimer()
-			for i := range b.N {
-				mustCreate(b, s, pod(fmt.Sprint("pod-", i)))
-			}
-		})
-		b.Run(name+"/create beside 1000 watches", func(b *testing.B) {
-			s := make(b)
-			b.ResetTimer()
-			watchAll(b, s, 1000, b.N)
-		})
-		b.Run(name+"/update by 16", func(b *testing.B) {
-			s := make(b)
-			var n atomic.Int64
-			b.SetParallelism(8)
-			b.RunParallel(func(pb *testing.PB) {
-				p := pod(fmt.Sprint("pod-", n.Add(1)))
-				mustCreate(b, s, p)
-				for i := 0; pb.Next(); i++ {
-					err := s.GuaranteedUpdate(b.Context(), "/pods/ns/"+p.Name, &example.Pod{}, false, nil,
-						apistorage.SimpleUpdate(func(obj runtime.Object) (runtime.Object, error) {
-							obj.(*example.Pod).Labels = map[string]string{"i": fmt.Sprint(i)}
-							return obj, nil
-						}), nil)
-					if err != nil {
-						b.Error(err)
-					}
-				}
-			})
-		})
-		s := make(b)
-		for i := range 1000 {
-			mustCreate(b, s, pod(fmt.Sprintf("pod-%04d", i)))
-		}
-		b.Run(name+"/get", func(b *testing.B) {
-			for i := range b.N {
-				if err := s.Get(b.Context(), fmt.Sprintf("/pods/ns/pod-%04d", i%1000), apistorage.GetOptions{}, &example.Pod{}); err != nil {
-					b.Fatal(err)
+	})
+	b.Run("create beside 1000 watches", func(b *testing.B) {
+		s := newStore(b)
+		b.ResetTimer()
+		watchAll(b, s, 1000, b.N)
+	})
+	b.Run("update by 16", func(b *testing.B) {
+		s := newStore(b)
+		var n atomic.Int64
+		b.SetParallelism(8)
+		b.RunParallel(func(pb *testing.PB) {
+			p := pod(fmt.Sprint("pod-", n.Add(1)))
+			mustCreate(b, s, p)
+			for i := 0; pb.Next(); i++ {
+				err := s.GuaranteedUpdate(b.Context(), "/pods/ns/"+p.Name, &example.Pod{}, false, nil,
+					apistorage.SimpleUpdate(func(obj runtime.Object) (runtime.Object, error) {
+						obj.(*example.Pod).Labels = map[string]string{"i": fmt.Sprint(i)}
+						return obj, nil
+					}), nil)
+				if err != nil {
+					b.Error(err)
 				}
 			}
 		})
-		b.Run(name+"/list of 1000", func(b *testing.B) {
-			for range b.N {
-				if err := s.GetList(b.Context(), "/pods/", apistorage.ListOptions{Predicate: apistorage.Everything, Recursive: true}, &example.PodList{}); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
+	})
+	s := newStore(b)
+	for i := range 1000 {
+		mustCreate(b, s, pod(fmt.Sprintf("pod-%04d", i)))
 	}
+	b.Run("get", func(b *testing.B) {
+		for i := range b.N {
+			if err := s.Get(b.Context(), fmt.Sprintf("/pods/ns/pod-%04d", i%1000), apistorage.GetOptions{}, &example.Pod{}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("list of 1000", func(b *testing.B) {
+		for range b.N {
+			if err := s.GetList(b.Context(), "/pods/", apistorage.ListOptions{Predicate: apistorage.Everything, Recursive: true}, &example.PodList{}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

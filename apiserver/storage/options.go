@@ -1,18 +1,13 @@
 package storage
 
 import (
-	"context"
 	"errors"
-	"sync"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/features"
 	"k8s.io/apiserver/pkg/registry/generic"
 	apistorage "k8s.io/apiserver/pkg/storage"
-	"k8s.io/apiserver/pkg/storage/cacher"
-	"k8s.io/apiserver/pkg/storage/feature"
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 	"k8s.io/apiserver/pkg/storage/storagebackend/factory"
 	"k8s.io/apiserver/pkg/storage/value"
@@ -24,24 +19,20 @@ import (
 )
 
 // RESTOptions puts the resources of a generic API server into a kv.Store. It is
-// a generic.RESTOptionsGetter.
+// a generic.RESTOptionsGetter. There is no watch cache in front: what watches see
+// is decoded once for all as it is, reads are from memory mapped, and a cache holds
+// each object and each version of the last minutes as a tree, with timers that run
+// each second where nothing happens.
 type RESTOptions struct {
 	KV *kv.Store
 	// Codec encodes what is stored; a CRD's resources bring their own.
 	Codec runtime.Codec
-	// Cache puts the watch cache in front: watches and most reads are then
-	// served from memory, decoded once for all.
-	Cache bool
-	// NoCache are resources that never have a cache, as they are many and seldom
-	// read.
-	NoCache map[schema.GroupResource]bool
 	// Prefix stands before all keys; "/registry".
 	Prefix string
 	// Transformer encrypts values at rest; nil does not.
 	Transformer value.Transformer
 	Clock       raftlog.Clock
-	// Made is told of each storage without a cache, and the version it serves;
-	// may be nil.
+	// Made is told of each storage, and the version it serves; may be nil.
 	Made func(r schema.GroupVersionResource, s *Store)
 
 	// AsStored makes a Config's for a resource in a version; may be nil.
@@ -67,7 +58,6 @@ func (o RESTOptions) GetRESTOptions(gr schema.GroupResource, _ runtime.Object) (
 	setDefault(&o.DeleteWorkers, 16)
 	c := storagebackend.NewDefaultConfig(o.Prefix, o.Codec)
 	c.Type = "leat" // nothing looks at it: the decorator makes the storage
-	c.EventsHistoryWindow = historyWindow
 	c.Transformer = o.Transformer
 	group := gr.Group
 	if group == "" {
@@ -85,8 +75,8 @@ func (o RESTOptions) GetRESTOptions(gr schema.GroupResource, _ runtime.Object) (
 
 // decorate makes a resource's storage: a generic.StorageDecorator.
 func (o RESTOptions) decorate(c *storagebackend.ConfigForResource, resourcePrefix string,
-	keyFunc func(runtime.Object) (string, error), newFunc, newListFunc func() runtime.Object,
-	attrs apistorage.AttrFunc, triggers apistorage.IndexerFuncs, indexers *cache.Indexers,
+	_ func(runtime.Object) (string, error), newFunc, _ func() runtime.Object,
+	_ apistorage.AttrFunc, _ apistorage.IndexerFuncs, _ *cache.Indexers,
 ) (apistorage.Interface, factory.DestroyFunc, error) {
 	var asStored func(map[string]any) bool
 	if o.AsStored != nil {
@@ -101,45 +91,8 @@ func (o RESTOptions) decorate(c *storagebackend.ConfigForResource, resourcePrefi
 	if err != nil {
 		return nil, nil, err
 	}
-	if !o.Cache || o.NoCache[c.GroupResource] {
-		if o.Made != nil {
-			version := newFunc().GetObjectKind().GroupVersionKind().Version
-			o.Made(c.GroupResource.WithVersion(version), s)
-		}
-		return s, s.Close, nil
+	if o.Made != nil {
+		o.Made(c.GroupResource.WithVersion(newFunc().GetObjectKind().GroupVersionKind().Version), s)
 	}
-	announceProgress()
-	cached, err := cacher.NewCacherFromConfig(cacher.Config{
-		Storage: s, Versioner: apistorage.APIObjectVersioner{}, GroupResource: c.GroupResource,
-		EventsHistoryWindow: c.EventsHistoryWindow, ResourcePrefix: resourcePrefix,
-		KeyFunc: keyFunc, NewFunc: newFunc, NewListFunc: newListFunc, GetAttrsFunc: attrs,
-		IndexerFuncs: triggers, Indexers: indexers, Codec: c.Codec,
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	d := cacher.NewCacheDelegator(cached, s)
-	var once sync.Once
-	return d, func() {
-		once.Do(func() {
-			d.Stop()
-			cached.Stop()
-			s.Close()
-		})
-	}, nil
-}
-
-// announceProgress tells the watch cache that this storage answers requests for
-// progress, so that it may serve consistent reads. It asks that of an etcd
-// client, by version; this one stands for ours.
-func announceProgress() {
-	feature.DefaultFeatureSupportChecker.CheckClient(context.Background(), progressClient{}, apistorage.RequestWatchProgress)
-}
-
-type progressClient struct{}
-
-func (progressClient) Endpoints() []string { return []string{"leat"} }
-
-func (progressClient) Status(context.Context, string) (*clientv3.StatusResponse, error) {
-	return &clientv3.StatusResponse{Version: "3.6.0"}, nil // the oldest that needs no exceptions
+	return s, s.Close, nil
 }

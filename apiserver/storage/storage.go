@@ -24,7 +24,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apiserver/pkg/features"
 	apistorage "k8s.io/apiserver/pkg/storage"
-	"k8s.io/apiserver/pkg/storage/storagebackend"
 	"k8s.io/apiserver/pkg/storage/value"
 	"k8s.io/apiserver/pkg/storage/value/encrypt/identity"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
@@ -76,18 +75,18 @@ const (
 	// sharedObjects is how many objects are kept decoded at most, beside what
 	// Config.SharedBytes says: as many as are written until what was made of one is.
 	sharedObjects = 256
-	// historyWindow is how much of the past a watch cache keeps at least: 75 s.
-	historyWindow = storagebackend.DefaultEventsHistoryWindow
 	// countEvery is how often a resource's objects are counted, for the metrics.
 	countEvery = time.Minute
 )
 
 // times are how long a read waits for a resourceVersion that this node has not
-// reached, and the interval of bookmarks to watches that ask for them.
-type times struct{ fresh, progress time.Duration }
+// reached, and how long after a write, and at most where there are none, watches
+// that ask for bookmarks get one.
+type times struct{ fresh, progress, silence time.Duration }
 
-// usualTimes are those of Kubernetes' own storage: clients' time limits go by them.
-var usualTimes = times{fresh: 3 * time.Second, progress: 5 * time.Second}
+// usualTimes are those of Kubernetes' own storage, and of its watch cache where
+// nothing happens: clients' time limits go by them.
+var usualTimes = times{fresh: 3 * time.Second, progress: 5 * time.Second, silence: time.Minute}
 
 // Store is a resource's storage. It is safe for concurrent use.
 type Store struct {
@@ -121,6 +120,7 @@ func New(c Config) (*Store, error) {
 	setDefault(&c.Prefix, "/registry")
 	setDefault(&c.times.progress, usualTimes.progress)
 	setDefault(&c.times.fresh, usualTimes.fresh)
+	setDefault(&c.times.silence, usualTimes.silence)
 	setDefault(&c.SharedBytes, 2<<20)
 	if c.Transformer == nil {
 		c.Transformer = identity.NewEncryptCheckTransformer()
@@ -205,13 +205,9 @@ func (s *Store) RequestWatchProgress(context.Context) error {
 	return nil
 }
 
-// GetCurrentResourceVersion implements storage.Interface. The watch cache asks
-// when it is about to wait until it has reached that version: the bookmark that
-// tells it so is sent at once, and not when it asks for progress, 100 ms later.
+// GetCurrentResourceVersion implements storage.Interface.
 func (s *Store) GetCurrentResourceVersion(context.Context) (uint64, error) {
-	rev := s.c.KV.Rev()
-	s.c.KV.Progress(s.all())
-	return rev, nil
+	return s.c.KV.Rev(), nil
 }
 
 // CompactRevision implements storage.Interface.

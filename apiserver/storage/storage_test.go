@@ -219,7 +219,7 @@ func TestRESTOptions(t *testing.T) {
 		t.Errorf("keys begin with %s%s", rest.StorageConfig.Prefix, rest.ResourcePrefix)
 	}
 	s, destroy, err := rest.Decorator(rest.StorageConfig, rest.ResourcePrefix,
-		func(runtime.Object) (string, error) { return "", nil }, newPod, newPodList, podAttrs, nil, nil)
+		func(runtime.Object) (string, error) { return "", nil }, newPod, newPodList, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

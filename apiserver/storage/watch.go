@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -103,9 +101,7 @@ func (w *watcher) plan(rev uint64) {
 func (w *watcher) run(err error) {
 	defer close(w.results)
 	defer w.cancel()
-	if !w.opts.RecordTimestamps { // see either
-		defer w.s.watching()()
-	}
+	defer w.s.watching()()
 	if w.sub != nil {
 		defer w.sub.Close()
 	}
@@ -239,12 +235,8 @@ func (w *watcher) object(key string, value []byte, rev uint64) (runtime.Object, 
 	return obj, w.selected(obj), nil
 }
 
-// either is the object of an event, which other watches see too. A watch cache
-// keeps its objects, and gets them for itself.
+// either is the object of an event, which other watches see too.
 func (w *watcher) either(e *kv.Event, value []byte, prev bool) (runtime.Object, bool, error) {
-	if w.opts.RecordTimestamps {
-		return w.object(e.Key, value, e.Rev)
-	}
 	obj, err := w.shared(e.Key, value, e.Rev, prev)
 	if err != nil {
 		return nil, false, err
@@ -295,9 +287,6 @@ func (w *watcher) event(e *kv.Event) (*watch.Event, error) {
 	default:
 		return nil, nil
 	}
-	if w.opts.RecordTimestamps {
-		out.Object = &timed{Object: out.Object, at: w.s.c.Clock.Now()}
-	}
 	return out, nil
 }
 
@@ -333,39 +322,14 @@ func (w *watcher) errorEvent(err error) (watch.Event, bool) {
 	return watch.Event{Type: watch.Error, Object: &st}, true
 }
 
-// timed carries the time at which an event was decoded to the watch cache.
-type timed struct {
-	runtime.Object
-	at time.Time
-}
-
-var _ apistorage.WatchEventWithRecordTime = (*timed)(nil)
-
-// RecordTime implements storage.WatchEventWithRecordTime.
-func (t *timed) RecordTime() time.Time { return t.at }
-
-// Unwrap implements storage.WatchEventWithRecordTime.
-func (t *timed) Unwrap() runtime.Object { return t.Object }
-
-// GetObjectMeta implements metav1.ObjectMetaAccessor.
-func (t *timed) GetObjectMeta() metav1.Object {
-	m, err := meta.Accessor(t.Object)
-	if err != nil {
-		return nil
-	}
-	return m
-}
-
-// DeepCopyObject implements runtime.Object.
-func (t *timed) DeepCopyObject() runtime.Object {
-	return &timed{Object: t.Object.DeepCopyObject(), at: t.at}
-}
-
-// ticker requests progress for all watches of a resource while there are any
-// that want it.
+// ticker sends bookmarks to all watches of a resource that want them, while there
+// are any: some seconds after a write or after one of them has begun, as these may
+// not have seen all there is. Where nothing happens it sends one a minute, so that
+// whoever carries a watch sees that it lives.
 type ticker struct {
 	mu     sync.Mutex
 	users  int
+	begun  chan struct{} // holds one: another watch has begun
 	cancel context.CancelFunc
 }
 
@@ -375,23 +339,38 @@ func (t *ticker) start(s *Store) (stop func()) {
 	defer t.mu.Unlock()
 	if t.users++; t.users == 1 {
 		ctx, cancel := context.WithCancel(context.Background())
-		t.cancel = cancel
-		go func() {
-			for {
-				select {
-				case <-s.c.Clock.After(s.c.times.progress):
-					s.c.KV.Progress(s.all())
-				case <-ctx.Done():
-					return
-				}
-			}
-		}()
+		t.begun, t.cancel = make(chan struct{}, 1), cancel
+		go s.tick(ctx, t.begun)
+	} else {
+		select {
+		case t.begun <- struct{}{}:
+		default:
+		}
 	}
 	return func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		if t.users--; t.users == 0 {
 			t.cancel()
+		}
+	}
+}
+
+func (s *Store) tick(ctx context.Context, begun <-chan struct{}) {
+	for {
+		select {
+		case <-s.c.Clock.After(s.c.times.progress):
+		case <-ctx.Done():
+			return
+		}
+		told := s.c.KV.Rev()
+		s.c.KV.Progress(s.all())
+		select {
+		case <-s.c.KV.Beyond(told):
+		case <-begun:
+		case <-s.c.Clock.After(s.c.times.silence):
+		case <-ctx.Done():
+			return
 		}
 	}
 }

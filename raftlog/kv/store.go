@@ -323,6 +323,19 @@ func (s *Store) Hash() (applied, hash uint64) {
 	return s.meta.applied, s.meta.hash
 }
 
+// Beyond gives a channel that is closed when the state is at a later revision than
+// rev, or is not there any more.
+func (s *Store) Beyond(rev uint64) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.meta.rev > rev || s.usable() != nil {
+		closed := make(chan struct{})
+		close(closed)
+		return closed
+	}
+	return s.advanced
+}
+
 // WaitRev waits until the state has reached a revision.
 func (s *Store) WaitRev(ctx context.Context, rev uint64) error {
 	for {
