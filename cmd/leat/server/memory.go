@@ -84,6 +84,8 @@ func (k *keeper) run(ctx context.Context) error {
 	t := time.NewTicker(k.every)
 	defer t.Stop()
 	last, forgotten := k.usage(), int64(0)
+	used := true      // the program, by the end of the start or of a load
+	worth := int64(0) // once, the end of the start leaves some, however little
 	for {
 		select {
 		case <-ctx.Done():
@@ -96,10 +98,14 @@ func (k *keeper) run(ctx context.Context) error {
 		now := k.usage()
 		if now.allocated-last.allocated >= littleAllocation {
 			forgotten = 0 // it is collected with all that the load leaves
+			used = true
 			k.check(k.drop())
-		} else if forgotten += k.forgetAll(); now.spare+forgotten >= worthGivingBack {
+		} else if forgotten += k.forgetAll(); now.spare+forgotten >= worth {
 			k.giveBack()
-			forgotten = 0
+			forgotten, used, worth = 0, false, worthGivingBack
+		} else if used {
+			k.check(k.drop())
+			used = false
 		}
 		last = now
 	}

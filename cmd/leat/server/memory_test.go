@@ -67,6 +67,48 @@ func TestMemoryGoesBackWhenTheLoadIsOver(t *testing.T) {
 		if dropped != 2 { // memory that is given back is the program's too
 			t.Errorf("the program was dropped %d times under load, want twice", dropped)
 		}
+		step("under a load that leaves little", 1<<30, 0, 5)
+		step("then there is nothing to give back", 1<<20, 0, 5)
+		if dropped != 4 {
+			t.Errorf("the program was dropped %d times, want once more under load, and once after it", dropped)
+		}
+		step("idle", 1<<20, 0, 5)
+		if dropped != 4 {
+			t.Errorf("the program was dropped %d times, though nobody used it", dropped)
+		}
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+}
+
+// TestMemoryOfTheStartGoesBack: what comes after the server was ready is the
+// start's as well, and goes back however little it is.
+func TestMemoryOfTheStartGoesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var at usage
+		given := 0
+		k := &keeper{
+			every: time.Second, logger: slog.New(slog.DiscardHandler), usage: func() usage { return at },
+			give: func() error { given++; return nil }, drop: func() error { return nil },
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- k.run(ctx) }()
+		step := func(what string, allocated int64, want int) {
+			t.Helper()
+			at.allocated += allocated
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if given != want {
+				t.Errorf("%s: memory was given back %d times, want %d", what, given, want)
+			}
+		}
+		time.Sleep(time.Second / 2) // the looks are between the steps
+		step("while it goes on", 1<<30, 1)
+		step("when it has ended", 1<<20, 2)
+		step("idle", 1<<20, 2)
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Error(err)
