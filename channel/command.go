@@ -126,6 +126,17 @@ func appendRecord(b []byte, e *event.Event) []byte {
 	return b
 }
 
+// appendHead begins an append of one event, whose data ends it.
+func appendHead(b []byte, partition uint32, e *event.Event) []byte {
+	run := len(b)
+	b = appendRun(b, partition, 1)
+	record := len(b)
+	b = event.AppendRecordHead(append(b, 0, 0, 0, 0), e)
+	binary.LittleEndian.PutUint32(b[record:], uint32(len(b)+len(e.Data)-record-recordHeader))
+	binary.LittleEndian.PutUint32(b[run+8:], uint32(len(b)+len(e.Data)-run-runHeader))
+	return b
+}
+
 // rawRun is a run as it is in the log.
 type rawRun struct {
 	partition, count uint32

@@ -25,7 +25,7 @@ func realLog(b *testing.B) channel.Channel {
 	b.Helper()
 	shard := channel.NewShard(channel.Options{})
 	group, err := raftlog.Open(b.Context(), raftlog.Options{
-		Dir: b.TempDir(), Name: "s0", NodeID: "n", Machine: shard,
+		Dir: b.TempDir(), Name: "s0", NodeID: "n", Machine: shard, Reuse: true,
 		Fatal: func(err error) { b.Error(err) },
 	})
 	if err != nil {
@@ -104,7 +104,7 @@ func BenchmarkAppend(b *testing.B) {
 	for _, c := range []struct{ inFlight, events, bytes int }{
 		{1, 1, 1 << 10}, {16, 1, 1 << 10}, {256, 1, 1 << 10},
 		{1, 64, 1 << 10}, {4, 64, 1 << 10}, {16, 64, 1 << 10},
-		{16, 1, 16 << 10}, {4, 1, 256 << 10}, {16, 1, 256 << 10},
+		{16, 1, 16 << 10}, {64, 1, 16 << 10}, {4, 1, 256 << 10}, {16, 1, 256 << 10},
 	} {
 		b.Run(fmt.Sprintf("W=%d/batch=%d/bytes=%d", c.inFlight, c.events, c.bytes), func(b *testing.B) {
 			ch := realLog(b)

@@ -119,7 +119,10 @@ func (l *Log) Drop(ctx context.Context, uid string) error {
 
 // propose makes an error that apply gave an error.
 func (s *Shard) propose(ctx context.Context, class raftlog.Class, cmd []byte) (any, error) {
-	r, err := s.group.Propose(ctx, class, cmd)
+	return outcome(s.group.Propose(ctx, class, cmd))
+}
+
+func outcome(r any, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -162,11 +165,38 @@ func (c *raftChannel) Append(ctx context.Context, events []*event.Event) error {
 	}
 	buf := c.shard.buffer()
 	defer c.shard.keep(buf)
-	*buf = encodeAppend((*buf)[:0], *c.parts.Load(), events)
-	if _, err := c.shard.propose(ctx, raftlog.Events, *buf); err != nil {
+	var err error
+	if g := c.shard.gatherer; g != nil && len(events) == 1 && len(events[0].Data) >= largeData {
+		*buf = encodeHead((*buf)[:0], *c.parts.Load(), events[0])
+		_, err = outcome(g.ProposeWith(ctx, raftlog.Events, *buf, events[0].Data))
+	} else {
+		*buf = encodeAppend((*buf)[:0], *c.parts.Load(), events)
+		_, err = c.shard.propose(ctx, raftlog.Events, *buf)
+	}
+	if err != nil {
 		return fmt.Errorf("append to %v: %w", c, err)
 	}
 	return nil
+}
+
+// largeData is from how many bytes on an event's data goes to the log from where
+// it is.
+const largeData = 4 << 10
+
+// gatherer is a Group that takes commands of two pieces; *raftlog.Group is one.
+type gatherer interface {
+	ProposeWith(ctx context.Context, class raftlog.Class, cmd, data []byte) (any, error)
+}
+
+var _ gatherer = (*raftlog.Group)(nil)
+
+// encodeHead makes an append of one event, but for the data that ends it.
+func encodeHead(b []byte, parts []Partition, e *event.Event) []byte {
+	p := parts[0]
+	if len(parts) > 1 {
+		p = parts[partitionOf(e.PartitionKey(), len(parts))]
+	}
+	return appendHead(append(b, kindAppend), p.(*raftPartition).key, e)
 }
 
 // appendable says why nothing can be appended now.

@@ -21,6 +21,8 @@ type Shard struct {
 	group Group
 	// beginner is the group, where it takes commands from who does not wait.
 	beginner beginner
+	// gatherer is the group, where it takes commands of two pieces.
+	gatherer gatherer
 	tail     tail
 	cache    runCache
 
@@ -86,6 +88,7 @@ func (s *Shard) readStats() ReadStats {
 func (s *Shard) Bind(g Group) {
 	s.group = g
 	s.beginner, _ = g.(beginner)
+	s.gatherer, _ = g.(gatherer)
 }
 
 func (s *Shard) reset() {

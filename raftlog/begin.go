@@ -20,7 +20,7 @@ var ErrWouldWait = errors.New("it would have to be waited for")
 // goroutine that the log needs, so it must not wait. After an error of Begin it
 // is not called. What has begun is on its way after the next Flush. cmd is copied.
 func (g *Group) Begin(class Class, cmd []byte, by time.Time, done func(error)) error {
-	err := g.begin(cmd, waiter{class: class, by: by, done: done})
+	err := g.begin(waiter{class: class, by: by, done: done}, cmd)
 	if err == nil || errors.Is(err, ErrWouldWait) {
 		return err
 	}
@@ -30,7 +30,7 @@ func (g *Group) Begin(class Class, cmd []byte, by time.Time, done func(error)) e
 	return fmt.Errorf("log %s: %w", g.o.Name, err)
 }
 
-func (g *Group) begin(cmd []byte, w waiter) error {
+func (g *Group) begin(w waiter, cmd ...[]byte) error {
 	if err := g.fits(cmd); err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (g *Group) begin(cmd []byte, w waiter) error {
 	if err := g.space.checkNow(w.class); err != nil {
 		return err
 	}
-	return g.coalescer.begin(cmd, w)
+	return g.coalescer.begin(w, cmd...)
 }
 
 // Flush has what has begun on its way, at once where nothing else is.
@@ -55,7 +55,7 @@ type waiter struct {
 }
 
 // begin is propose for who does not wait; flush must follow.
-func (c *coalescer) begin(cmd []byte, w waiter) error {
+func (c *coalescer) begin(w waiter, cmd ...[]byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b, err := c.pack(w.class, cmd)

@@ -67,7 +67,7 @@ func beginning(t *testing.T, f func(c *coalescer, o *outcomes, begin func(name s
 		synctest.Wait()
 		o := &outcomes{}
 		f(c, o, func(name string, within time.Duration) {
-			if err := c.begin([]byte(name), waiter{class: Events, by: time.Now().Add(within), done: o.of(name)}); err != nil {
+			if err := c.begin(waiter{class: Events, by: time.Now().Add(within), done: o.of(name)}, []byte(name)); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		}, release, stop)
@@ -164,7 +164,7 @@ func TestBegunCommandsAreToldOfTheEnd(t *testing.T) {
 		release <- failed
 		<-c.stopped
 		o.expect(t, map[string]error{"queued": ErrClosed, "queued too": ErrClosed, "flying": failed, "flying too": failed})
-		if err := c.begin([]byte("late"), waiter{}); !errors.Is(err, ErrClosed) {
+		if err := c.begin(waiter{}, []byte("late")); !errors.Is(err, ErrClosed) {
 			t.Errorf("begun after the end: %v", err)
 		}
 	})

@@ -7,9 +7,14 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/leat-dev/leat/raftlog/vfs"
+	"github.com/leat-dev/leat/raftlog/vfs/memfs"
 )
 
 // TestGatheringLeavesLittleGarbage: whatever commands an entry is made of, what is
@@ -90,6 +95,114 @@ func TestEntriesThatNobodyKeepsTakeNoRoom(t *testing.T) {
 		<-c.stopped
 		if n := len(slices.Compact(kept)); len(kept) != 20 || n != 1 {
 			t.Errorf("20 small entries that are kept hold %d buffers", n)
+		}
+	})
+}
+
+// piecesFS counts direct writes, and those of them that take from several places in
+// memory.
+type piecesFS struct {
+	vfs.FS
+	writes, gathered atomic.Int64
+}
+
+func (f *piecesFS) OpenDirect(name string) (vfs.DirectFile, error) {
+	file, err := f.FS.OpenDirect(name)
+	return piecesFile{file, f}, err
+}
+
+type piecesFile struct {
+	vfs.DirectFile
+	fs *piecesFS
+}
+
+func (f piecesFile) WriteAt(off int64, pieces ...[]byte) (int, error) {
+	f.fs.writes.Add(1)
+	if len(pieces) > 1 {
+		f.fs.gathered.Add(1)
+	}
+	return f.DirectFile.WriteAt(off, pieces...)
+}
+
+// A large entry is gathered where it lies as it will in its file, also behind others
+// that wait and of which the segment is known, and so is not copied to be written.
+func TestLargeEntriesAreWrittenFromWhereTheyWereGathered(t *testing.T) {
+	fsys := &piecesFS{FS: memfs.New(0)}
+	g, c := openGroup(t, "/data", func(o *Options) {
+		o.FS, o.SegmentBytes, o.MaxEntryBytes, o.DirectBytes = fsys, 16<<20, 512<<10, 100<<10
+	})
+	var want []string
+	begin := func(size int) <-chan error {
+		want = append(want, strings.Repeat(string(rune('a'+len(want)%26)), size))
+		done := make(chan error, 1)
+		w := waiter{class: Events, by: time.Now().Add(time.Minute), done: func(err error) { done <- err }}
+		if err := g.coalescer.begin(w, []byte(want[len(want)-1])); err != nil {
+			t.Fatal(err)
+		}
+		return done
+	}
+	// Several wait at a time: large ones, small ones between them, and one that is
+	// larger than what is gathered.
+	for round := range 10 {
+		var told []<-chan error
+		for _, size := range []int{400 << 10, 100 << 10, 700<<10 + round, 10, 300<<10 + 7*round, 450 << 10} {
+			told = append(told, begin(size))
+		}
+		g.Flush()
+		for _, done := range told {
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if w, n := fsys.writes.Load(), fsys.gathered.Load(); w < 40 || n < w-5 { // but for what begins in the next segment
+		t.Errorf("of %d direct writes %d were from where their entries were gathered", w, n)
+	}
+	if !slices.Equal(c.commands, want) {
+		t.Error("what was applied is not what was begun")
+	}
+	for i, cmd := range want {
+		row, ok, err := g.Find(7, 1, uint64(i))
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		e, err := g.ReadEntry(row.Index)
+		if err != nil || string(e.Commands[i-int(row.Base)]) != cmd {
+			t.Fatalf("command %d does not read back: %v", i, err)
+		}
+	}
+	closeGroup(t, g)
+}
+
+// What large entries leave of the buffers that they were gathered in is used by the
+// next ones, while somebody keeps those.
+func TestEntriesShareTheBuffersTheyAreGatheredIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var kept []*Buffer
+		var content [][]byte
+		c := newCoalescer(1<<20, 8<<20, time.Now, noLimit, func(data []byte, in *Buffer) ([]any, error) {
+			in.Hold()
+			kept, content = append(kept, in), append(content, data)
+			return nil, nil
+		})
+		c.reuse, c.reused = true, spoil
+		ctx, stop := context.WithCancel(t.Context())
+		go c.run(ctx)
+		cmd := func(i int) []byte { return bytes.Repeat([]byte{byte(i)}, 300<<10) }
+		for i := range 20 {
+			if _, err := c.propose(ctx, Events, cmd(i)[:1], cmd(i)[1:]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop()
+		<-c.stopped
+		for i, data := range content {
+			if _, commands, err := decodeEntry(data); err != nil || len(commands) != 1 || !bytes.Equal(commands[0], cmd(i)) {
+				t.Errorf("entry %d is not kept: %v", i, err)
+			}
+		}
+		if n := len(slices.Compact(kept)); n > 4 {
+			t.Errorf("20 entries of 300 KiB hold %d buffers of 2 MiB", n)
 		}
 	})
 }

@@ -18,13 +18,24 @@ const (
 	entryHeaderSize = 1 + 8
 )
 
+// sizeOf is how many bytes the pieces have that a command is made of.
+func sizeOf(cmd [][]byte) (n int) {
+	for _, piece := range cmd {
+		n += len(piece)
+	}
+	return n
+}
+
 // batch is one entry in the making and those who wait for it.
 type batch struct {
 	buf  []byte
 	lent *Buffer // what buf lies in, where that is used again
-	n    int
-	size int64 // what it counts against the bound of pending bytes
-	done chan struct{}
+	// space is what of it the batch may use, where entries are kept there.
+	space []byte
+	at    int64 // where buf will be in its file; set when it is cut
+	n     int
+	size  int64 // what it counts against the bound of pending bytes
+	done  chan struct{}
 	// waiters are those who began commands and do not wait on done.
 	waiters []waiter
 	// Set before done is closed.
@@ -66,8 +77,13 @@ type coalescer struct {
 	reuse   bool
 	reused  func([]byte)
 	buffers sync.Pool // of *Buffer
-	slab    *Buffer   // for the next small entries; nil: there is none yet
-	filled  int       // of it
+	// dataAt tells where in its file an entry of so many bytes begins that is written
+	// next, once what is in flight is; set where entries are kept in such buffers.
+	dataAt  func(size int) int64
+	spaceIn *Buffer // holds space, which the next entry is gathered in; nil: there is none
+	space   []byte
+	slab    *Buffer // for the next small entries; nil: there is none yet
+	filled  int     // of it
 
 	kick    chan struct{} // wakes run: there is something to cut, or to end
 	stopped chan struct{}
@@ -88,11 +104,11 @@ func newCoalescer(maxEntry int, maxPending int64, now func() time.Time, room fun
 
 // propose waits until cmd is applied and returns its result. When ctx ends
 // first, the outcome is unknown. cmd is copied.
-func (c *coalescer) propose(ctx context.Context, class Class, cmd []byte) (any, error) {
+func (c *coalescer) propose(ctx context.Context, class Class, cmd ...[]byte) (any, error) {
 	if err := c.room(ctx, class); err != nil {
 		return nil, err
 	}
-	b, i, err := c.add(class, cmd)
+	b, i, err := c.add(class, cmd...)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +132,7 @@ func resultOf(results []any, i int) any {
 }
 
 // add packs a command into a batch, as its i-th.
-func (c *coalescer) add(class Class, cmd []byte) (b *batch, i int, err error) {
+func (c *coalescer) add(class Class, cmd ...[]byte) (b *batch, i int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if b, err = c.pack(class, cmd); err != nil {
@@ -129,8 +145,9 @@ func (c *coalescer) add(class Class, cmd []byte) (b *batch, i int, err error) {
 }
 
 // pack makes a command the last one of the last batch; mu is held.
-func (c *coalescer) pack(class Class, cmd []byte) (b *batch, err error) {
-	size := int64(len(cmd) + binary.MaxVarintLen32)
+func (c *coalescer) pack(class Class, cmd [][]byte) (b *batch, err error) {
+	n := sizeOf(cmd)
+	size := int64(n + binary.MaxVarintLen32)
 	bound := c.maxPending
 	if class == Control {
 		bound *= 2 // what frees space and memory must not wait behind what fills it
@@ -142,15 +159,17 @@ func (c *coalescer) pack(class Class, cmd []byte) (b *batch, err error) {
 		return nil, ErrOverloaded
 	}
 	c.pending += size
-	if n := len(c.queue); n > 0 && len(c.queue[n-1].buf)+int(size) <= c.maxEntry {
-		b = c.queue[n-1]
+	if last := len(c.queue) - 1; last >= 0 && c.takes(c.queue[last], int(size)) {
+		b = c.queue[last]
 	} else {
 		b = c.newBatch(int(size))
 		c.queue = append(c.queue, b)
 	}
 	c.grow(b, int(size))
-	b.buf = binary.AppendUvarint(b.buf, uint64(len(cmd)))
-	b.buf = append(b.buf, cmd...)
+	b.buf = binary.AppendUvarint(b.buf, uint64(n))
+	for _, piece := range cmd {
+		b.buf = append(b.buf, piece...)
+	}
 	b.n++
 	b.size += size
 	return b, nil
@@ -196,10 +215,11 @@ func (c *coalescer) run(ctx context.Context) {
 }
 
 // next cuts a batch. When the last one held several commands, their callers are
-// likely about to send again: letting them run first makes this one larger.
+// likely about to send again: letting them run first makes this one larger, unless
+// it is full.
 func (c *coalescer) next() *batch {
 	c.mu.Lock()
-	crowded := c.crowded
+	crowded := c.crowded && len(c.queue) < 2
 	c.mu.Unlock()
 	if crowded {
 		runtime.Gosched()
@@ -240,6 +260,9 @@ func (c *coalescer) cut() *batch {
 	c.queue[0] = nil
 	c.queue = c.queue[1:]
 	c.flying = b
+	if c.dataAt != nil {
+		b.at = c.dataAt(len(b.buf))
+	}
 	c.recent = min(len(b.buf), c.maxEntry)
 	c.lastTime = max(c.lastTime, c.now().UnixMicro())
 	binary.LittleEndian.PutUint64(b.buf[1:], uint64(c.lastTime))

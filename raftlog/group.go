@@ -242,8 +242,14 @@ func (g *Group) caughtUp(ctx context.Context) error {
 // ends first) leaves open whether the command is applied; any other means that
 // nothing was written.
 func (g *Group) Propose(ctx context.Context, class Class, cmd []byte) (any, error) {
+	return g.ProposeWith(ctx, class, cmd, nil)
+}
+
+// ProposeWith is Propose for a command that is cmd with data behind it, which so
+// need not be put together before.
+func (g *Group) ProposeWith(ctx context.Context, class Class, cmd, data []byte) (any, error) {
 	began := time.Now()
-	r, err := g.propose(ctx, class, cmd)
+	r, err := g.propose(ctx, class, cmd, data)
 	if h := g.o.Hooks.Proposed; h != nil {
 		h(class, time.Since(began), err)
 	}
@@ -254,23 +260,23 @@ func (g *Group) Propose(ctx context.Context, class Class, cmd []byte) (any, erro
 }
 
 // fits refuses a command that is too large for the log.
-func (g *Group) fits(cmd []byte) error {
-	if most := g.log.MaxEntry() - entryHeaderSize - binary.MaxVarintLen32; int64(len(cmd)) > most {
-		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(cmd), most)
+func (g *Group) fits(cmd [][]byte) error {
+	if most := g.log.MaxEntry() - entryHeaderSize - binary.MaxVarintLen32; int64(sizeOf(cmd)) > most {
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, sizeOf(cmd), most)
 	}
 	return nil
 }
 
 // propose refuses events during a stall. Control commands wait on: there are few
 // of them, who makes them would only try again, and their bytes are bounded.
-func (g *Group) propose(ctx context.Context, class Class, cmd []byte) (any, error) {
+func (g *Group) propose(ctx context.Context, class Class, cmd ...[]byte) (any, error) {
 	if err := g.fits(cmd); err != nil {
 		return nil, err
 	}
 	if d := g.stall.lasts(); d > 0 && class == Events {
 		return nil, stalledFor(d)
 	}
-	return g.coalescer.propose(ctx, class, cmd)
+	return g.coalescer.propose(ctx, class, cmd...)
 }
 
 // ReadEntry reads one entry, checking its sums. The error for a damaged record

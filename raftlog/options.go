@@ -33,7 +33,7 @@ type Options struct {
 	SnapshotBytes int64 // log written between snapshots; 128 MiB
 	Snapshots     int   // how many are kept; 4
 	// MaxEntryBytes bounds the commands packed into one entry; a larger command
-	// is an entry of its own. 1 MiB, and at most a quarter of a segment.
+	// is an entry of its own. 2 MiB, and at most a quarter of a segment.
 	MaxEntryBytes   int
 	MaxPendingBytes int64 // commands waiting to be written, before ErrOverloaded; 64 MiB
 	// DiskFloor is the free space, in bytes, below which Events are refused with
@@ -87,7 +87,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.SegmentBytes, 64<<20)
 	setDefault(&o.SnapshotBytes, 128<<20)
 	setDefault(&o.Snapshots, 4)
-	setDefault(&o.MaxEntryBytes, 1<<20)
+	setDefault(&o.MaxEntryBytes, 2<<20)
 	setDefault(&o.MaxPendingBytes, 64<<20)
 	setDefault(&o.DiskFloor, 256<<20)
 	setDefault(&o.DiskReserve, 64<<20)

@@ -67,6 +67,9 @@ func (g *Group) openStores() error {
 	g.coalescer = newCoalescer(g.o.MaxEntryBytes, g.o.MaxPendingBytes, g.o.Clock.Now, g.space.check, g.commits.commit)
 	g.coalescer.reused = g.o.Hooks.Reused
 	g.coalescer.reuse = g.o.Reuse && g.o.Transport == nil
+	if g.coalescer.reuse {
+		g.coalescer.dataAt = store.DataAt
+	}
 	g.coalescer.entry, g.coalescer.proposed, g.coalescer.name = g.o.Hooks.Entry, g.o.Hooks.Proposed, g.o.Name
 	g.fsm = &fsm{machine: g.o.Machine, store: store, observe: g.coalescer.observeTime, fatal: report, saw: g.commits.sees}
 	return nil

@@ -93,6 +93,12 @@ func (e *Event) core(i int) *string {
 // AppendRecord appends an event's record to dst. Every event has one that reads
 // back, also one that is not valid.
 func AppendRecord(dst []byte, e *Event) []byte {
+	return append(AppendRecordHead(dst, e), e.Data...)
+}
+
+// AppendRecordHead appends what of an event's record stands in front of its data,
+// which ends it.
+func AppendRecordHead(dst []byte, e *Event) []byte {
 	e = ordered(e)
 	dst = append(dst, recordVersion)
 	size := headSize(e)
@@ -125,8 +131,7 @@ func AppendRecord(dst []byte, e *Event) []byte {
 	if e.Data != nil {
 		hasData = 1
 	}
-	dst = append(dst, hasData)
-	return append(dst, e.Data...)
+	return append(dst, hasData)
 }
 
 // ordered is the event with its extensions as they have to be: sorted, each

@@ -197,7 +197,7 @@ func (s *Store) write(p part) error {
 // theirs, where they end, and the last one's checksum.
 func (s *Store) writeRecords(p part, chain uint32) (positions []uint32, end int64, last uint32, err error) {
 	if s.direct.begin(s, p) {
-		positions, end, last, err = s.direct.write(p, chain)
+		positions, end, last, err = s.direct.write(s, p, chain)
 		if !errors.Is(err, errors.ErrUnsupported) {
 			return positions, end, last, err
 		}

@@ -21,8 +21,11 @@ type direct struct {
 	seg *segment // the one that is written
 
 	file vfs.DirectFile
-	buf  []byte // goes to at
-	at   int64
+	// What is written next goes to at: pieces, then what of buf is not in one yet.
+	at     int64
+	pieces [][]byte
+	buf    []byte
+	cut    int // of buf, in whole blocks
 	// tail is what the block in which the records of seg end holds in front of that,
 	// once that block was written directly: then the page cache has not got it. nil:
 	// it was written otherwise.
@@ -58,7 +61,7 @@ func (d *direct) begin(s *Store, p part) bool {
 	}
 	part := g.end % vfs.DirectAlign
 	d.at = g.end - part
-	d.buf = d.buf[:part]
+	d.buf, d.cut, d.pieces = d.buf[:part], 0, d.pieces[:0]
 	if d.tail != nil {
 		copy(d.buf, d.tail)
 	} else if _, err := g.file.ReadAt(d.buf, d.at); err != nil {
@@ -68,12 +71,12 @@ func (d *direct) begin(s *Store, p part) bool {
 }
 
 // write writes an append of which begin was true, as writeRecords does.
-func (d *direct) write(p part, chain uint32) (positions []uint32, end int64, last uint32, err error) {
+func (d *direct) write(s *Store, p part, chain uint32) (positions []uint32, end int64, last uint32, err error) {
 	g := p.seg
 	positions, end = g.positions, g.end
 	for i, l := range p.logs {
 		positions = append(positions, uint32(end/align))
-		if chain, err = d.record(l, g.generation, chain, i); err != nil {
+		if chain, err = d.record(l, s.o.LargeData, g.generation, chain, i); err != nil {
 			return nil, 0, 0, err
 		}
 		end += bytesOf(l)
@@ -89,15 +92,42 @@ func (d *direct) write(p part, chain uint32) (positions []uint32, end int64, las
 	return positions, end, chain, nil
 }
 
-func (d *direct) record(l *raft.Log, generation uint64, chain uint32, batch int) (uint32, error) {
+func (d *direct) record(l *raft.Log, large int, generation uint64, chain uint32, batch int) (uint32, error) {
 	var header [recordSize]byte
 	h, sum := appendHeader(header[:0], l, generation, chain, batch)
-	for _, b := range [][]byte{h, l.Data, l.Extensions, noughts[:paddingOf(l)]} {
+	if err := d.add(h); err != nil {
+		return 0, err
+	}
+	data := l.Data
+	if len(data) >= large {
+		var err error
+		if data, err = d.inPlace(data); err != nil {
+			return 0, err
+		}
+	}
+	for _, b := range [][]byte{data, l.Extensions, noughts[:paddingOf(l)]} {
 		if err := d.add(b); err != nil {
 			return 0, err
 		}
 	}
 	return sum, nil
+}
+
+// inPlace has the whole blocks of data written from where they lie, where they lie
+// so that this can be, and gives what is left of it. To copy them first would cost
+// as much as all else that is done with them here.
+func (d *direct) inPlace(data []byte) ([]byte, error) {
+	before := -len(d.buf) & (vfs.DirectAlign - 1)
+	whole := (len(data) - before) &^ (vfs.DirectAlign - 1)
+	if whole <= 0 || !vfs.Aligned(data[before:before+whole], 0) {
+		return data, nil
+	}
+	if err := d.add(data[:before]); err != nil {
+		return nil, err
+	}
+	d.pieces = append(d.pieces, d.buf[d.cut:], data[before:before+whole])
+	d.cut = len(d.buf)
+	return data[before+whole:], nil
 }
 
 // add copies to the buffer, and writes that when it is full.
@@ -115,9 +145,11 @@ func (d *direct) add(b []byte) error {
 }
 
 func (d *direct) flush() error {
-	_, err := d.file.WriteAt(d.buf, d.at)
-	d.at += int64(len(d.buf))
-	d.buf = d.buf[:0]
+	pieces := append(d.pieces, d.buf[d.cut:])
+	n, err := d.file.WriteAt(d.at, pieces...)
+	clear(pieces) // the memory is the callers' again
+	d.at += int64(n)
+	d.buf, d.cut, d.pieces = d.buf[:0], 0, pieces[:0]
 	return err
 }
 
@@ -127,6 +159,21 @@ func (d *direct) takeTail() []byte {
 	d.tail = nil
 	return tail
 }
+
+// DataAt is the place in its file that the data of an entry of so many bytes has
+// where it is appended next. A large entry whose data lies as far behind a multiple
+// of vfs.DirectAlign in memory as it does there need not be copied to be written.
+func (s *Store) DataAt(size int) int64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if g := s.active(); g.fits(g.end, len(g.positions), recordBytes(size)) {
+		return g.end + recordSize
+	}
+	return headerSize + recordSize
+}
+
+// DataBehind is the place behind an entry of so many bytes whose data is at one.
+func DataBehind(at int64, size int) int64 { return at + recordBytes(size) }
 
 // leave is called before a segment is written: another's is not written any more.
 func (d *direct) leave(g *segment) {

@@ -20,9 +20,9 @@ import (
 // directFS counts what is written directly, and may refuse to.
 type directFS struct {
 	vfs.FS
-	opened, closed, written atomic.Int64
-	refuseOpen              error
-	refuseWrite             error
+	opened, closed, written, pieces atomic.Int64
+	refuseOpen                      error
+	refuseWrite                     error
 }
 
 func (f *directFS) OpenDirect(name string) (vfs.DirectFile, error) {
@@ -41,12 +41,15 @@ type countedDirect struct {
 	fs *directFS
 }
 
-func (f countedDirect) WriteAt(p []byte, at int64) (int, error) {
+func (f countedDirect) WriteAt(at int64, pieces ...[]byte) (int, error) {
 	if f.fs.refuseWrite != nil {
 		return 0, f.fs.refuseWrite
 	}
-	f.fs.written.Add(int64(len(p)))
-	return f.DirectFile.WriteAt(p, at)
+	for _, p := range pieces {
+		f.fs.written.Add(int64(len(p)))
+	}
+	f.fs.pieces.Add(int64(len(pieces)))
+	return f.DirectFile.WriteAt(at, pieces...)
 }
 
 func (f countedDirect) Close() error {
@@ -107,6 +110,53 @@ func TestLargeAppendsAreWrittenPastThePageCache(t *testing.T) {
 	closeLog(t, s)
 }
 
+// placed has an entry's data in memory where it lies as it will in its file.
+func placed(s *Store, l *raft.Log) *raft.Log {
+	skip := int(s.DataAt(len(l.Data)+len(l.Extensions)) % vfs.DirectAlign)
+	b := vfs.Blocks(len(l.Data)/vfs.DirectAlign + 2)[skip:][:len(l.Data)]
+	copy(b, l.Data)
+	l.Data = b
+	return l
+}
+
+// Large data is copied on its way to the disk only where it lies otherwise than it
+// will there, and is the same there in either case.
+func TestLargeDataIsWrittenFromWhereItLies(t *testing.T) {
+	fsys := &directFS{FS: memfs.New(0)}
+	o := directOptions(fsys, testDir)
+	o.LargeData = 4000
+	s, err := Open(o)
+	must(t, err)
+	for i := uint64(1); i < 200; i++ {
+		l, before := sized(i, sizeOf(i)), fsys.pieces.Load()
+		if i%7 > 0 {
+			l = placed(s, l)
+		}
+		must(t, s.StoreLog(l))
+		want := int64(0)
+		if size := sizeOf(i); size >= 9000 && i%7 > 0 {
+			want = 3 // in front of the whole blocks of the data, these, and behind
+		}
+		if got := fsys.pieces.Load() - before; want > 0 && got != want || want == 0 && sizeOf(i) < 9000 && got > 0 {
+			t.Errorf("entry %d of %d bytes was written in %d pieces, not %d", i, sizeOf(i), got, want)
+		}
+		clear(l.Data) // it is ours again
+		wantSized(t, s, i, sizeOf(i))
+	}
+	logs := []*raft.Log{sized(200, 20000), placed(s, sized(201, 30000)), sized(202, 5000)}
+	must(t, s.StoreLogs(logs))
+	closeLog(t, s)
+	s, err = Open(o)
+	must(t, err)
+	for i := uint64(1); i < 200; i++ {
+		wantSized(t, s, i, sizeOf(i))
+	}
+	for _, l := range logs {
+		wantSized(t, s, l.Index, len(l.Data))
+	}
+	closeLog(t, s)
+}
+
 // What the page cache and the disk have of a block may differ for a moment only:
 // whoever reads beside the appends reads what was acknowledged. It is the
 // machine's own file system, and segments are written again.
@@ -140,7 +190,11 @@ func TestReadersBesideDirectWrites(t *testing.T) {
 		})
 	}
 	for i := uint64(1); i <= last; i++ {
-		must(t, s.StoreLog(sized(i, sizeOf(i))))
+		l := sized(i, sizeOf(i))
+		if i%3 > 0 {
+			l = placed(s, l)
+		}
+		must(t, s.StoreLog(l))
 		acknowledged.Store(i)
 		if i%60 == 0 {
 			addRows(s, s.Indexed()+1, i)

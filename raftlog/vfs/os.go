@@ -47,13 +47,44 @@ func (OS) OpenDirect(name string) (DirectFile, error) {
 
 type directFile struct{ f *os.File }
 
-// WriteAt implements DirectFile.
-func (d directFile) WriteAt(p []byte, off int64) (int, error) {
-	n, err := d.f.WriteAt(p, off)
-	if n == 0 {
-		err = unsupported(err)
+// WriteAt implements DirectFile. The kernel may write less than it is asked to.
+func (d directFile) WriteAt(off int64, pieces ...[]byte) (int, error) {
+	written := 0
+	for len(pieces) > 0 {
+		n, open := 0, false
+		err := control(d.f, func(fd int) (err error) {
+			open = true
+			n, err = pwritev(fd, pieces, off+int64(written))
+			return err
+		})
+		switch {
+		case !open:
+			err = fs.ErrClosed
+		case err == nil && n == 0:
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			if written == 0 {
+				err = unsupported(err)
+			}
+			return written, &fs.PathError{Op: "write directly", Path: d.f.Name(), Err: err}
+		}
+		written += n
+		pieces = behind(pieces, n)
 	}
-	return n, err
+	return written, nil
+}
+
+// behind is what follows the first n bytes of some pieces.
+func behind(pieces [][]byte, n int) [][]byte {
+	for len(pieces) > 0 && n >= len(pieces[0]) {
+		n -= len(pieces[0])
+		pieces = pieces[1:]
+	}
+	if n > 0 {
+		pieces = append([][]byte{pieces[0][n:]}, pieces[1:]...)
+	}
+	return pieces
 }
 
 // Close implements DirectFile.

@@ -65,10 +65,11 @@ const DirectAlign = 4096
 // reads what was written, and File's Datasync makes it durable, of any File that
 // is open on the same file: until then it may be lost, in part or whole.
 type DirectFile interface {
-	// WriteAt writes whole blocks of DirectAlign bytes, from memory that Blocks
-	// made. The error is errors.ErrUnsupported, wrapped, where the file system
-	// cannot do that; then nothing has been written.
-	io.WriterAt
+	// WriteAt writes pieces of memory one behind the other, with one call where it
+	// can. Each is of whole blocks of DirectAlign bytes, and begins at such a place in
+	// memory, as what Blocks made does. The error is errors.ErrUnsupported, wrapped,
+	// where the file system cannot do that; then nothing has been written.
+	WriteAt(off int64, pieces ...[]byte) (int, error)
 	io.Closer
 }
 

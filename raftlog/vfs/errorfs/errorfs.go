@@ -221,12 +221,26 @@ type directFile struct {
 	hook  Hook
 }
 
-func (f *directFile) WriteAt(p []byte, off int64) (int, error) {
+func (f *directFile) WriteAt(off int64, pieces ...[]byte) (int, error) {
 	if err := f.hook(Write, f.name); err != nil {
-		n, _ := f.inner.WriteAt(p[:len(p)/2&^(vfs.DirectAlign-1)], off)
+		n, _ := f.inner.WriteAt(off, half(pieces)...)
 		return n, err
 	}
-	return f.inner.WriteAt(p, off)
+	return f.inner.WriteAt(off, pieces...)
+}
+
+// half is the first half of the blocks that pieces have.
+func half(pieces [][]byte) (some [][]byte) {
+	left := 0
+	for _, p := range pieces {
+		left += len(p)
+	}
+	left = left / 2 &^ (vfs.DirectAlign - 1)
+	for _, p := range pieces {
+		n := min(left, len(p))
+		some, left = append(some, p[:n]), left-n
+	}
+	return some
 }
 
 func (f *directFile) Close() error { return f.inner.Close() }

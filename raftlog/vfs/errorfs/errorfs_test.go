@@ -32,7 +32,7 @@ func all(fsys vfs.FS) error {
 		func() error { _, err := fsys.Open("/d/g"); return err },
 		func() error { _, err := fsys.OpenReadWrite("/d/g"); return err },
 		func() (err error) { direct, err = fsys.OpenDirect("/d/g"); return err },
-		func() error { _, err := direct.WriteAt(vfs.Blocks(2), 0); return err },
+		func() error { _, err := direct.WriteAt(0, vfs.Blocks(2)); return err },
 		func() error { return fsys.Remove("/d/g") },
 		func() error { return fsys.RemoveAll("/d") },
 	}
@@ -87,7 +87,7 @@ func TestFailedWriteHasWrittenItsFirstHalf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := direct.WriteAt(vfs.Blocks(3), 0); n != vfs.DirectAlign || !errors.Is(err, errTest) {
+	if n, err := direct.WriteAt(0, vfs.Blocks(1), vfs.Blocks(2)); n != vfs.DirectAlign || !errors.Is(err, errTest) {
 		t.Errorf("of a direct write %d, %v", n, err)
 	}
 }

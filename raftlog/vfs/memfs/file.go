@@ -1,6 +1,7 @@
 package memfs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -88,11 +89,13 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 type directFile struct{ f vfs.File }
 
 // WriteAt implements vfs.DirectFile.
-func (d directFile) WriteAt(p []byte, off int64) (int, error) {
-	if !vfs.Aligned(p, off) {
-		return 0, fmt.Errorf("memfs: a direct write of %d bytes at %d is not aligned: %w", len(p), off, syscall.EINVAL)
+func (d directFile) WriteAt(off int64, pieces ...[]byte) (int, error) {
+	for _, p := range pieces {
+		if !vfs.Aligned(p, off) {
+			return 0, fmt.Errorf("memfs: a direct write of %d bytes at %d is not aligned: %w", len(p), off, syscall.EINVAL)
+		}
 	}
-	return d.f.WriteAt(p, off)
+	return d.f.WriteAt(bytes.Join(pieces, nil), off)
 }
 
 // Close implements vfs.DirectFile.
