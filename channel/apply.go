@@ -125,7 +125,7 @@ func (s *Shard) applyAppend(e *raftlog.Entry, body []byte) error {
 		p := s.parts[r.partition]
 		if p.open == nil {
 			p.open = &run{partition: p, base: p.next, time: e.Time}
-			p.open.content.Store(&runContent{in: e.Buffer, raw: s.room()})
+			p.open.content.Store(newContent(e.Buffer, s.room()))
 		}
 		p.open.add(r)
 		p.openBytes += uint32(len(r.records))

@@ -31,19 +31,25 @@ type cached struct {
 	ready chan struct{}
 	run   *run
 	err   error
+	// content is the run's, which the cache holds.
+	content *runContent
 }
 
-// get returns a run, by load where it is not there. A failure is not kept.
-func (c *runCache) get(row raftlog.Row, load func() (*run, int64, error)) (*run, error) {
+// get returns a run and its content, which the caller holds, by load where it is not
+// there. A failure is not kept.
+func (c *runCache) get(row raftlog.Row, load func() (*run, int64, error)) (*run, *runContent, error) {
 	k := runKey{row.Index, row.Key}
 	c.mu.Lock()
-	if e := c.runs[k]; e != nil {
+	for e := c.runs[k]; e != nil; e = c.runs[k] {
 		c.order.MoveToFront(e)
 		c.mu.Unlock()
-		c.reads.hits.Add(1)
 		found := e.Value.(*cached)
 		<-found.ready // its loader returns: a read of the log is bounded
-		return found.run, found.err
+		if found.err != nil || found.content.acquire() {
+			c.reads.hits.Add(1)
+			return found.run, found.content, found.err
+		}
+		c.mu.Lock() // it has left the cache just now
 	}
 	mine := &cached{key: k, ready: make(chan struct{})}
 	if c.runs == nil {
@@ -55,14 +61,17 @@ func (c *runCache) get(row raftlog.Row, load func() (*run, int64, error)) (*run,
 	c.reads.misses.Add(1)
 
 	var bytes int64
-	mine.run, bytes, mine.err = load()
+	if mine.run, bytes, mine.err = load(); mine.err == nil {
+		mine.content = mine.run.content.Load()
+		mine.content.acquire()
+	}
 	close(mine.ready)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if mine.err != nil {
 		c.remove(element)
-		return nil, mine.err
+		return nil, nil, mine.err
 	}
 	mine.bytes = bytes
 	c.bytes += bytes
@@ -73,7 +82,7 @@ func (c *runCache) get(row raftlog.Row, load func() (*run, int64, error)) (*run,
 		}
 		e = previous
 	}
-	return mine.run, nil
+	return mine.run, mine.content, nil
 }
 
 // remove takes an element out; c.mu is held.
@@ -82,4 +91,7 @@ func (c *runCache) remove(e *list.Element) {
 	c.bytes -= old.bytes
 	delete(c.runs, old.key)
 	c.order.Remove(e)
+	if old.content != nil {
+		old.content.release()
+	}
 }

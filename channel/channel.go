@@ -76,6 +76,7 @@ type Stored struct {
 	Offset uint64
 	Time   int64 // log time, microseconds since the Unix epoch
 	Event  *event.Event
+	in     *runContent // nil where it lies in memory of its own
 }
 
 // Range is offsets [From, To).

@@ -104,6 +104,10 @@ func (g *fakeGroup) apply(e *raftlog.Entry) []any {
 }
 
 func (g *fakeGroup) ReadEntry(index uint64) (*raftlog.Entry, error) {
+	return g.ReadEntryInto(index, func(size int) []byte { return make([]byte, size) })
+}
+
+func (g *fakeGroup) ReadEntryInto(index uint64, room func(size int) []byte) (*raftlog.Entry, error) {
 	if g.onRead != nil {
 		g.onRead()
 	}
@@ -117,7 +121,13 @@ func (g *fakeGroup) ReadEntry(index uint64) (*raftlog.Entry, error) {
 		return nil, fmt.Errorf("entry %d is not in the log", index)
 	}
 	e := g.entries[index-1]
-	return &raftlog.Entry{Index: e.Index, Term: e.Term, Time: e.Time, Commands: e.Commands}, nil
+	read := &raftlog.Entry{Index: e.Index, Term: e.Term, Time: e.Time}
+	rest := room(len(slices.Concat(e.Commands...)))
+	for _, cmd := range e.Commands {
+		n := copy(rest, cmd)
+		read.Commands, rest = append(read.Commands, rest[:n:n]), rest[n:]
+	}
+	return read, nil
 }
 
 func (g *fakeGroup) find(ok func(raftlog.Row) bool) (raftlog.Row, bool, error) {

@@ -14,6 +14,7 @@ import (
 type Group interface {
 	Propose(ctx context.Context, class raftlog.Class, cmd []byte) (any, error)
 	ReadEntry(index uint64) (*raftlog.Entry, error)
+	ReadEntryInto(index uint64, room func(size int) []byte) (*raftlog.Entry, error)
 	Find(key uint32, kind uint8, offset uint64) (raftlog.Row, bool, error)
 	FindTime(key uint32, kind uint8, t int64) (raftlog.Row, bool, error)
 	Segments() []segment.Info
@@ -62,6 +63,10 @@ type Options struct {
 	// that is durable: events of a subscription, or its dead letters. It must not
 	// block.
 	Expired func(channel ID, uid string, deadLetters bool, count uint32)
+
+	// Reused, unless nil, is given what events lay in before that is used again: to
+	// write to it shows, in a test, who still looks at it.
+	Reused func(data []byte, events []event.Event)
 
 	// Compile makes a canonical filter a predicate, to count what expires
 	// unseen. Nil: as package filter does.

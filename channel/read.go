@@ -51,39 +51,56 @@ func (p *raftPartition) Wait(ctx context.Context, offset, termsVersion uint64) e
 // Read implements Partition.
 func (p *raftPartition) Read(ctx context.Context, offset uint64, limit, maxBytes int) ([]Stored, error) {
 	b := batch{max: limit, maxBytes: maxBytes}
+	err := p.read(ctx, &b, offset)
+	return b.events, err
+}
+
+// Lend implements Lender.
+func (p *raftPartition) Lend(ctx context.Context, offset uint64, limit, maxBytes int, l *Loan) error {
+	l.Return()
+	b := batch{max: limit, maxBytes: maxBytes, loan: l}
+	err := p.read(ctx, &b, offset)
+	if err != nil {
+		l.Return()
+	}
+	l.Events = b.events
+	return err
+}
+
+func (p *raftPartition) read(ctx context.Context, b *batch, offset uint64) error {
 	for !b.full() {
 		if err := ctx.Err(); err != nil {
-			return b.events, b.or(context.Cause(ctx))
+			return b.or(context.Cause(ctx))
 		}
 		if p.ch.gone.Load() {
-			return b.events, b.or(fmt.Errorf("read %v: %w", p, ErrNotFound))
+			return b.or(fmt.Errorf("read %v: %w", p, ErrNotFound))
 		}
 		if floor := p.floor.Load(); offset < floor {
-			return b.events, b.or(fmt.Errorf("read %v at offset %d, floor %d: %w", p, offset, floor, ErrExpired))
+			return b.or(fmt.Errorf("read %v at offset %d, floor %d: %w", p, offset, floor, ErrExpired))
 		}
 		end := p.end.Load()
 		if offset >= end {
 			break
 		}
 		if err := p.passedAt(offset); err != nil {
-			return b.events, b.or(err)
+			return b.or(err)
 		}
-		next, inMemory, err := p.readTail(&b, offset)
+		next, inMemory, err := p.readTail(b, offset)
 		if inMemory {
 			p.ch.shard.tailReads.hits.Add(1)
 		} else if err == nil {
 			p.ch.shard.tailReads.misses.Add(1)
-			next, err = p.readDisk(&b, offset)
+			next, err = p.readDisk(b, offset)
 		}
 		if err != nil {
 			if p.floor.Load() > offset {
 				continue // retention has passed it meanwhile, and dropped what was to be read
 			}
-			return b.events, b.or(err)
+			return b.or(err)
 		}
 		offset = next
 	}
-	return b.events, nil
+	return nil
 }
 
 // batch gathers events up to its bounds. A batch out of one run shares the
@@ -93,6 +110,7 @@ type batch struct {
 	bytes         int
 	events        []Stored
 	enough        bool
+	loan          *Loan // nil: the events are for as long as somebody likes
 }
 
 func (b *batch) full() bool { return b.enough || len(b.events) >= b.max }
@@ -114,16 +132,34 @@ func (b *batch) add(events []Stored, sizes []uint32) {
 		}
 		n++
 	}
-	if b.events == nil {
+	switch l := b.loan; {
+	case b.events == nil:
 		b.events = events[:n:n] // a later append copies
+	case l != nil:
+		if len(l.room) == 0 {
+			l.room = append(l.room, b.events...)
+		}
+		l.room = append(l.room, events[:n]...)
+		b.events = l.room
+	default:
+		b.events = append(b.events, events[:n]...)
+	}
+}
+
+// hold takes over a hold on what the batch has events of.
+func (b *batch) hold(c *runContent) {
+	if b.loan != nil {
+		b.loan.of = append(b.loan.of, c)
 		return
 	}
-	b.events = append(b.events, events[:n]...)
+	c.kept.Store(true)
+	c.release()
 }
 
 // takeFrom adds a decoded run's events from offset on, as many as the batch may hold,
-// and returns the offset after the run's readable ones.
+// and returns the offset after the run's readable ones. It ends a hold on c.
 func (p *raftPartition) takeFrom(b *batch, c *runContent, r *run, offset uint64) (uint64, error) {
+	defer b.hold(c)
 	from, to := int(offset-r.base), len(c.events)
 	if from >= to {
 		return 0, p.damaged(offset, r.end(), fmt.Errorf("the entry has %d records where its index has %d", to, r.count))
@@ -150,8 +186,12 @@ func (p *raftPartition) readTail(b *batch, offset uint64) (uint64, bool, error) 
 	began := offset
 	for ; i < len(runs) && !b.full(); i++ {
 		c := runs[i].content.Load()
-		if c == nil || !c.decode(runs[i].base, runs[i].count, runs[i].time) {
+		if c == nil || !c.acquire() {
 			return offset, offset > began, nil // evicted just now
+		}
+		if !c.decode(&p.ch.shard.memories, runs[i]) {
+			c.release()
+			return offset, offset > began, nil // the same
 		}
 		next, err := p.takeFrom(b, c, runs[i], offset)
 		if err != nil {
@@ -181,26 +221,34 @@ func (p *raftPartition) readDisk(b *batch, offset uint64) (uint64, error) {
 	if row.Base > offset {
 		return 0, p.damaged(offset, row.Base, errors.New("the log's index has a gap"))
 	}
-	r, err := s.cache.get(row, func() (*run, int64, error) { return p.load(row) })
+	r, c, err := s.cache.get(row, func() (*run, int64, error) { return p.load(row) })
 	if err != nil {
 		return 0, p.damagedBy(offset, row, err)
 	}
-	return p.takeFrom(b, r.content.Load(), r, offset)
+	return p.takeFrom(b, c, r, offset)
 }
 
 // load reads and decodes a run from disk, and says what it takes in memory.
 func (p *raftPartition) load(row raftlog.Row) (*run, int64, error) {
-	e, err := p.ch.shard.group.ReadEntry(row.Index)
+	s := p.ch.shard
+	var in *memory
+	e, err := s.group.ReadEntryInto(row.Index, func(size int) []byte {
+		if in != nil {
+			in.free()
+		}
+		in = s.memories.take(size, int(row.Count))
+		return in.bytes
+	})
 	if err != nil {
 		return nil, 0, err
 	}
-	r := &run{partition: p, base: row.Base, time: e.Time}
-	c := &runContent{}
-	r.content.Store(c)
 	runs, err := p.entryRuns(e, row.Count)
 	if err != nil {
 		return nil, 0, err
 	}
+	r := &run{partition: p, base: row.Base, time: e.Time}
+	c := newContent(nil, nil)
+	r.content.Store(c)
 	whole, mine := 0, 0
 	for _, cmd := range e.Commands {
 		whole += len(cmd)
@@ -209,14 +257,12 @@ func (p *raftPartition) load(row raftlog.Row) (*run, int64, error) {
 		mine += len(raw.records)
 		r.add(raw)
 	}
-	if mine < whole/2 {
-		// Most of the entry is of no use here: do not keep it alive.
-		for i := range c.raw {
-			c.raw[i] = slices.Clone(c.raw[i])
-		}
-		whole = mine
+	if c.memory = in; in != nil && mine < whole/2 {
+		// Most of the entry is of no use here: do not keep it in memory.
+		c.memory, whole = s.memories.copied(c.raw, int(r.count)), mine
+		in.free()
 	}
-	c.decode(r.base, r.count, r.time)
+	c.decode(&s.memories, r)
 	return r, int64(whole) + int64(r.count)*decodedSize, nil
 }
 

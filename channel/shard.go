@@ -25,6 +25,7 @@ type Shard struct {
 	gatherer gatherer
 	tail     tail
 	cache    runCache
+	memories memories // of the events in them
 
 	buffers   sync.Pool // of *[]byte, for appends in the making
 	retention retention
@@ -60,12 +61,17 @@ func (id ID) name() name { return name{id.Kind, id.Namespace, id.Name} }
 
 var _ raftlog.Machine = (*Shard)(nil)
 
+// freeShare is the part of the memory for events, in the tail and in the cache, that
+// may be free for others: 1/freeShare.
+const freeShare = 8
+
 // NewShard makes an empty shard. It is the machine of a group that is opened
 // after it; Bind ties the two before anything else is called.
 func NewShard(o Options) *Shard {
 	s := &Shard{o: o.withDefaults()}
 	s.cache.limit = s.o.CacheBytes
 	s.tail.limit = s.o.TailBytes
+	s.memories.reused, s.memories.limit = s.o.Reused, (s.o.TailBytes+s.o.CacheBytes)/freeShare
 	s.reset()
 	return s
 }

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/leat-dev/leat/api/event"
 	"github.com/leat-dev/leat/raftlog"
 )
 
@@ -22,6 +21,12 @@ type run struct {
 
 // runContent is what a run says, decoded when first asked for, once for all.
 type runContent struct {
+	// held counts who holds the content: the tail or the cache that the run is in,
+	// and readers. With the last one memory is given back, unless somebody has kept
+	// an event.
+	held atomic.Int64
+	kept atomic.Bool
+
 	// mu is held to take raw, which is nil once that has been done.
 	mu  sync.Mutex
 	raw [][]byte // of each append in the entry, in order
@@ -34,6 +39,17 @@ type runContent struct {
 	// err is why the first record that cannot be decoded cannot; such have no
 	// event.
 	err error
+	// memory is what the events lie in, and those that were read from disk before
+	// they are decoded.
+	memory *memory
+}
+
+// newContent makes the content of a run that is about to be in memory; raw has room
+// for what it is of.
+func newContent(in *raftlog.Buffer, raw [][]byte) *runContent {
+	c := &runContent{in: in, raw: raw}
+	c.held.Store(1)
+	return c
 }
 
 // add is called while the run is not visible to anyone.
@@ -45,66 +61,77 @@ func (r *run) add(raw rawRun) {
 
 func (r *run) end() uint64 { return r.base + uint64(r.count) }
 
-// hold keeps what raw lies in as it is, until take.
+// hold keeps what raw lies in as it is, until leave or decode.
 func (c *runContent) hold() {
 	if c.in != nil {
 		c.in.Hold()
 	}
 }
 
-// take gives raw, once: in memory of its own where that which it lies in is used
-// again, and clone says so.
-func (c *runContent) take(clone bool) [][]byte {
+// take gives raw, once.
+func (c *runContent) take() [][]byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	raw := c.raw
-	if c.raw = nil; c.in == nil || raw == nil {
-		return raw
-	}
-	if clone {
-		whole := slices.Concat(raw...)
-		for i, r := range raw {
-			raw[i], whole = whole[:len(r):len(r)], whole[len(r):]
-		}
-	}
-	c.in.Release()
+	c.raw = nil
 	return raw
 }
 
 // decode sets the events and their sizes. It says no where the run has left memory
-// without having been decoded.
-func (c *runContent) decode(base uint64, count uint32, time int64) bool {
+// without having been decoded. The content is held.
+func (c *runContent) decode(m *memories, r *run) bool {
 	c.once.Do(func() {
-		all := c.take(true)
-		if all == nil {
+		raw := c.take()
+		if raw == nil {
 			return
 		}
-		c.events = make([]Stored, 0, count)
-		c.sizes = make([]uint32, 0, count)
-		for _, raw := range all {
-			for len(raw) > 0 {
-				record, rest, err := nextRecord(raw)
-				var e *event.Event
-				if err == nil {
-					e, err = event.DecodeRecord(record)
-				}
-				if err != nil && c.err == nil {
-					c.err = fmt.Errorf("decode the record of offset %d: %w", base+uint64(len(c.events)), err)
-				}
-				c.events = append(c.events, Stored{Offset: base + uint64(len(c.events)), Time: time, Event: e})
-				c.sizes = append(c.sizes, uint32(len(record)))
-				raw = rest
-			}
+		switch {
+		case c.in != nil: // it is used again, and not only for this
+			c.memory = m.copied(raw, int(r.count))
+			c.in.Release()
+		case c.memory == nil:
+			c.memory = m.take(0, int(r.count))
 		}
+		c.decodeAll(raw, r)
 	})
 	return c.events != nil
 }
 
+// decodeAll makes the events of all records.
+func (c *runContent) decodeAll(raw [][]byte, r *run) {
+	m := c.memory
+	for _, rest := range raw {
+		for len(rest) > 0 {
+			i := len(m.stored)
+			offset := r.base + uint64(i)
+			record, next, err := nextRecord(rest)
+			e := &m.events[i]
+			if err == nil {
+				m.extensions, err = e.FromRecord(record, m.extensions)
+			}
+			if err != nil {
+				if e = nil; c.err == nil {
+					c.err = fmt.Errorf("decode the record of offset %d: %w", offset, err)
+				}
+			}
+			m.stored = append(m.stored, Stored{Offset: offset, Time: r.time, Event: e, in: c})
+			m.sizes = append(m.sizes, uint32(len(record)))
+			rest = next
+		}
+	}
+	c.events, c.sizes = m.stored, m.sizes
+}
+
 // leave is for a run that leaves memory.
 func (r *run) leave() {
-	if c := r.content.Swap(nil); c != nil {
-		c.take(false)
+	c := r.content.Swap(nil)
+	if c == nil {
+		return
 	}
+	if raw := c.take(); raw != nil && c.in != nil {
+		c.in.Release()
+	}
+	c.release()
 }
 
 // partitionTail is a partition's runs in memory, in order and without a gap up
@@ -237,4 +264,4 @@ func (t *tail) reset() {
 // Forget drops the recent events that are kept in memory, but for the newest
 // entry's, and gives the bytes that are free thereby. Who has yet to read one
 // reads it from the disk.
-func (l *Log) Forget() int64 { return l.shard.tail.forget() }
+func (l *Log) Forget() int64 { return l.shard.tail.forget() + l.shard.memories.forget() }

@@ -13,9 +13,7 @@ type attempt struct {
 	context.Context // that it lives in
 	until           time.Time
 
-	// unshared is set by a sender that keeps neither the context nor the request
-	// it belongs to when it has sent that.
-	unshared bool
+	unshared bool // see KeepsNothing
 
 	mu     sync.Mutex
 	asked  context.Context // nil: nobody has asked
@@ -47,6 +45,15 @@ func (d *Dispatcher) done(x *try) {
 	x.Request, x.Context, x.unshared = Request{}, nil, false
 	x.asked, x.cancel = nil, nil
 	d.tries.Put(x)
+}
+
+// KeepsNothing is for a Sender to call, with the context of an attempt: it keeps
+// neither that, nor the request, nor anything of its event but strings, when it has
+// returned. All of it is used again then.
+func KeepsNothing(ctx context.Context) {
+	if a, ok := ctx.(*attempt); ok {
+		a.unshared = true
+	}
 }
 
 // Deadline implements context.Context.

@@ -278,7 +278,7 @@ func (s *sub) contribute(b *batch, scan uint64) {
 		}
 		b.size += st.bytes
 		s.settling = s.settling[1:]
-		st.it.ev = nil
+		st.it.drop()
 		s.close(st.it, true)
 	}
 	if len(s.settling) == 0 {

@@ -39,6 +39,7 @@ func (s *sub) deliver(it *item, p *place) {
 		if p := recover(); p != nil {
 			s.r.d.o.Logger.Error("delivery panicked, will be tried again",
 				"subscription", s.uid, "offset", it.off, "panic", p, "stack", string(debug.Stack()))
+			it.shown = true
 			s.postpone(it, time.Second)
 		}
 	}()
@@ -69,6 +70,7 @@ func (s *sub) deliver(it *item, p *place) {
 		}
 		it.phase, it.failure, it.refused = toDeadLetter, f, letters
 	}
+	it.shown = true
 	s.deliverDead(ctx, t, it, ev, p)
 }
 
@@ -114,6 +116,7 @@ func (s *sub) trySubscriber(ctx context.Context, t *Target, it *item, ev *event.
 	request.within(ev)
 	res, at, f := s.send(ctx, t, "subscriber", int(it.tries), request)
 	span := request.Trace
+	it.shown = it.shown || !request.unshared || len(res.Replies) > 0 || res.Refused != nil
 	s.r.d.done(request)
 	if f != nil {
 		return nil, at, f

@@ -25,6 +25,7 @@ type Dispatcher struct {
 	views  sync.Pool // of *filter.View
 	tries  sync.Pool // of *try
 	items  sync.Pool // of *item
+	loans  sync.Pool // of *channel.Loan
 
 	// attaching is held while channels are attached or detached; it comes
 	// before all other locks.

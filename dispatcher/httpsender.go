@@ -114,8 +114,8 @@ func (h *httpSender) exchange(ctx context.Context, to *destination, request []by
 		deadline = time.Now().Add(defaultTimeout)
 	}
 	if a, ok := ctx.(*attempt); ok {
-		a.unshared = true // what follows uses the parent, as long as this lasts
-		ctx = a.Context
+		KeepsNothing(a)
+		ctx = a.Context // what follows uses the parent, as long as this lasts
 	}
 	conn, err := h.write(ctx, to, request, deadline)
 	if err != nil {

@@ -77,7 +77,9 @@ func (s *sub) pumpOnce() bool {
 	if tm.filter == nil {
 		return s.stop(ReasonFilter, tm.err)
 	}
-	stored, err := s.r.p.Read(s.r.scanCtx, pos, min(max(free, 16), s.r.d.o.ReadEvents), s.r.d.o.ReadBytes)
+	loan := s.r.d.loan()
+	defer s.r.d.repaid(loan)
+	err := s.r.read(pos, min(max(free, 16), s.r.d.o.ReadEvents), loan)
 	passed := (*channel.PassedError)(nil)
 	switch {
 	case errors.As(err, &passed):
@@ -89,10 +91,23 @@ func (s *sub) pumpOnce() bool {
 		return s.stop(ReasonUnreadable, err)
 	case err != nil:
 		return s.stop(reasonOf(err), err)
-	case len(stored) == 0:
+	case len(loan.Events) == 0:
 		return s.stop(ReasonUnreadable, errors.New("the log returned nothing below its end"))
 	}
-	return s.take(stored, tm, upTo)
+	return s.take(loan.Events, tm, upTo)
+}
+
+// loan gives one to read with, which is repaid in the end.
+func (d *Dispatcher) loan() *channel.Loan {
+	if l, ok := d.loans.Get().(*channel.Loan); ok {
+		return l
+	}
+	return new(channel.Loan)
+}
+
+func (d *Dispatcher) repaid(l *channel.Loan) {
+	l.Return()
+	d.loans.Put(l)
 }
 
 // cover is the term that covers pos and the offset up to which it does, at

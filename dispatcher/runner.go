@@ -26,6 +26,8 @@ type runner struct {
 	// to deliver.
 	ctx, scanCtx       context.Context
 	cancel, cancelScan context.CancelFunc
+	// lender is p, where it lends events.
+	lender channel.Lender
 	// work counts deliveries and pumps.
 	work  *gate
 	loops sync.WaitGroup
@@ -40,6 +42,7 @@ type runner struct {
 	freeIDs  []uint32
 	matcher  *filter.Matcher
 	view     *filter.View // the scan's
+	loan     channel.Loan // the scan's
 	matched  []uint32
 	borders  borders
 	attached int // subscriptions that the scan has something to offer to
@@ -61,6 +64,7 @@ func newRunner(d *Dispatcher, p channel.Partition) *runner {
 		matcher: filter.NewMatcher(),
 		view:    d.o.Filter.NewView(nil),
 	}
+	r.lender, _ = p.(channel.Lender)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.scanCtx, r.cancelScan = context.WithCancel(r.ctx)
 	r.commits.init(r)
@@ -124,7 +128,8 @@ func (r *runner) scanOnce() error {
 		}
 		return r.p.Wait(r.scanCtx, pos, version)
 	}
-	stored, err := r.p.Read(r.scanCtx, pos, r.d.o.ReadEvents, r.d.o.ReadBytes)
+	err := r.read(pos, r.d.o.ReadEvents, &r.loan)
+	defer r.loan.Return()
 	if errors.Is(err, channel.ErrExpired) {
 		floor, _ := r.p.Bounds()
 		if floor <= pos {
@@ -142,11 +147,20 @@ func (r *runner) scanOnce() error {
 	if err != nil {
 		return err
 	}
-	if len(stored) == 0 {
+	if len(r.loan.Events) == 0 {
 		return r.p.Wait(r.scanCtx, pos, version)
 	}
-	r.offerAll(stored)
+	r.offerAll(r.loan.Events)
 	return nil
+}
+
+// read reads events to look at them: who wants one for longer takes a hold on it.
+func (r *runner) read(pos uint64, most int, l *channel.Loan) (err error) {
+	if r.lender != nil {
+		return r.lender.Lend(r.scanCtx, pos, most, r.d.o.ReadBytes, l)
+	}
+	l.Events, err = r.p.Read(r.scanCtx, pos, most, r.d.o.ReadBytes)
+	return err
 }
 
 // pass goes on behind damage that was passed by command. The terms of events

@@ -192,8 +192,9 @@ func (s *sub) admit(st *channel.Stored, ordered bool) bool {
 		it.key = &keyState{key: key}
 		s.keys[key] = it.key
 	}
-	it.ev = st.Event
+	it.ev, it.hold = st.Event, st.Hold()
 	if !s.start(it) {
+		it.drop()
 		return false
 	}
 	s.opened(it)
@@ -301,10 +302,10 @@ func (s *sub) acknowledge(it *item, failed bool, outcomes ...channel.Outcome) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopped(it)
+	it.drop()
 	if it.removed {
 		return
 	}
-	it.ev = nil
 	s.outcomes = append(s.outcomes, outcomes...)
 	s.close(it, failed)
 	s.changed()
@@ -365,10 +366,10 @@ func (s *sub) postpone(it *item, d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopped(it)
+	it.drop()
 	if it.removed {
 		return
 	}
-	it.ev = nil
 	it.due = s.r.d.now() + int64(d)
 	if len(it.refused) == 0 && s.waiting < s.target.get().maxWaiting() && s.r.d.budget.mayWait() {
 		it.slot = false
@@ -387,7 +388,7 @@ func (s *sub) abort(it *item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopped(it)
-	it.ev = nil
+	it.drop()
 }
 
 // changed lists the subscription for the next commit, at once where half the

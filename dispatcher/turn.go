@@ -120,6 +120,6 @@ func (s *sub) recall(it *item) bool {
 		return false
 	}
 	s.stopped(it)
-	it.ev = nil
+	it.drop()
 	return true
 }

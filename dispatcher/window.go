@@ -46,6 +46,8 @@ type item struct {
 	follows *item     // the next of the same key that is blocked
 
 	ev    *event.Event // while the item holds a slot and is being tried, or settles
+	hold  channel.Hold // on what ev lies in
+	shown bool         // somebody may look at ev for as long as he likes
 	bytes int64        // of payload, as counted in the budget
 	// failure is the last failed attempt at the subscriber, and refused are its
 	// replies that are to be kept beside the event. An item with such keeps its
@@ -62,6 +64,15 @@ func (d *Dispatcher) item(s *sub, st *channel.Stored) *item {
 	}
 	it.sub, it.off, it.time = s, st.Offset, st.Time
 	return it
+}
+
+// drop ends the item's hold on its event.
+func (it *item) drop() {
+	it.ev = nil
+	if it.shown {
+		it.hold.Keep()
+	}
+	it.hold.Release()
 }
 
 // forget gives back an item that is done, is in no window, line or heap any more,

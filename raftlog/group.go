@@ -283,8 +283,15 @@ func (g *Group) propose(ctx context.Context, class Class, cmd ...[]byte) (any, e
 // is a *segment.DamagedError; for one that is not in the log raft.ErrLogNotFound.
 // An entry of raft's own has no commands.
 func (g *Group) ReadEntry(index uint64) (*Entry, error) {
+	return g.ReadEntryInto(index, func(size int) []byte { return make([]byte, size) })
+}
+
+// ReadEntryInto reads one entry into memory of the caller's, of so many bytes, which
+// its commands lie in. Where it has to read more than once, it asks for memory anew,
+// and has no more to do with what it was given before.
+func (g *Group) ReadEntryInto(index uint64, room func(size int) []byte) (*Entry, error) {
 	var l raft.Log
-	if err := g.log.GetLog(index, &l); err != nil {
+	if err := g.log.ReadLog(index, &l, room); err != nil {
 		return nil, fmt.Errorf("log %s: read entry %d: %w", g.o.Name, index, err)
 	}
 	if l.Type != raft.LogCommand {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -407,4 +408,35 @@ func TestEveryEventHasARecord(t *testing.T) {
 	}
 	e.AppendBinary(nil)
 	e.AppendJSON(nil)
+}
+
+// TestRecordsShareTheRoomOfTheirExtensions: events that are made one after another
+// have their extensions behind each other's, each its own, and in memory of their own
+// when there is no room left.
+func TestRecordsShareTheRoomOfTheirExtensions(t *testing.T) {
+	room := make([]Extension, 0, 3)
+	var events [3]Event
+	var want [3]*Event
+	for i := range events {
+		want[i] = &Event{ID: strconv.Itoa(i), Source: "/s", Type: "t"}
+		for j := range 2 {
+			want[i].SetExtension("x"+strconv.Itoa(j), IntegerValue(int32(10*i+j)))
+		}
+		var err error
+		events[i].Subject = "of an earlier one"
+		if room, err = events[i].FromRecord(AppendRecord(nil, want[i]), room); err != nil {
+			t.Fatal(err)
+		}
+	}
+	events[0].Extensions = append(events[0].Extensions, Extension{Name: "more"})
+	events[0].Extensions = events[0].Extensions[:2]
+	for i := range events {
+		if !reflect.DeepEqual(&events[i], want[i]) {
+			t.Errorf("event %d is %+v, want %+v", i, events[i], want[i])
+		}
+	}
+	bad := AppendRecord(nil, want[0])
+	if _, err := events[0].FromRecord(bad[:len(bad)-1], room); err == nil || !reflect.DeepEqual(events[0], Event{}) {
+		t.Errorf("half a record is %+v, %v", events[0], err)
+	}
 }

@@ -203,24 +203,48 @@ var errRecord = errors.New("event record does not read back")
 // DecodeRecord reads a record. The event's strings share one copy of the head;
 // its data aliases b.
 func DecodeRecord(b []byte) (*Event, error) {
+	e := &Event{}
+	if _, err := e.FromRecord(b, nil); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// FromRecord makes e the event of a record, as DecodeRecord does. Its extensions
+// lie behind those in room, where there is capacity for them; the list to give with
+// the next record is returned. After an error e is empty.
+func (e *Event) FromRecord(b []byte, room []Extension) ([]Extension, error) {
+	room, err := e.fromRecord(b, room)
+	if err != nil {
+		*e = Event{}
+	}
+	return room, err
+}
+
+func (e *Event) fromRecord(b []byte, room []Extension) ([]Extension, error) {
+	*e = Event{}
 	if len(b) == 0 {
-		return nil, fmt.Errorf("%w: it is empty", errRecord)
+		return room, fmt.Errorf("%w: it is empty", errRecord)
 	}
 	if b[0] != recordVersion {
-		return nil, fmt.Errorf("%w: its version is %d, and only %d is known; was it written by a newer leat?", errRecord, b[0], recordVersion)
+		return room, fmt.Errorf("%w: its version is %d, and only %d is known; was it written by a newer leat?", errRecord, b[0], recordVersion)
 	}
 	size, w := binary.Uvarint(b[1:])
 	if w <= 0 || size > uint64(len(b)-1-w) {
-		return nil, fmt.Errorf("%w: the head runs past the end", errRecord)
+		return room, fmt.Errorf("%w: the head runs past the end", errRecord)
 	}
 	rest := b[1+w:]
 	r := recordReader{head: string(rest[:size])}
-	e := &Event{}
-	for _, s := range coreOrder(e) {
-		*s = r.string()
+	for i := range coreSpecVersion {
+		*e.core(i) = r.string()
 	}
 	if n := r.count(2); n > 0 {
-		e.Extensions = make([]Extension, n)
+		if n > cap(room)-len(room) {
+			room = make([]Extension, 0, max(n, 2*cap(room)))
+		}
+		at := len(room)
+		room = room[:at+n]
+		e.Extensions = room[at : at+n : at+n]
 		for i := range e.Extensions {
 			e.Extensions[i] = r.extension()
 		}
@@ -235,18 +259,18 @@ func DecodeRecord(b []byte) (*Event, error) {
 	data := rest[size:len(rest):len(rest)]
 	switch {
 	case r.failed || r.head != "" || hasData > 1:
-		return nil, fmt.Errorf("%w: the head is malformed", errRecord)
+		return room, fmt.Errorf("%w: the head is malformed", errRecord)
 	case hasData == 1:
 		e.Data = data
 	case len(data) > 0:
-		return nil, fmt.Errorf("%w: %d bytes too many", errRecord, len(data))
+		return room, fmt.Errorf("%w: %d bytes too many", errRecord, len(data))
 	}
 	for i := 1; i < len(e.Extensions); i++ {
 		if e.Extensions[i-1].Name >= e.Extensions[i].Name {
-			return nil, fmt.Errorf("%w: extensions are not in order", errRecord)
+			return room, fmt.Errorf("%w: extensions are not in order", errRecord)
 		}
 	}
-	return e, nil
+	return room, nil
 }
 
 // recordReader takes a head apart. After the first fault it gives zeros.

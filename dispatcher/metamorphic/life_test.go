@@ -42,6 +42,12 @@ func (w *world) drawOptions() options {
 			RetentionInterval: oneOf(w, 5*time.Second, time.Minute), RetentionStep: oneOf[uint64](w, 3, 4096),
 			TailBytes: oneOf[int64](w, 1, 4<<10, 1<<20), CacheBytes: oneOf[int64](w, 1, 4<<10, 1<<20),
 			TermsBytes: oneOf(w, 1, 300, 64<<10),
+			Reused: func(data []byte, events []Event) {
+				spoil(data)
+				for i := range events {
+					events[i] = Event{ID: "used again"}
+				}
+			},
 		},
 		dispatcher: dispatcher.Options{
 			MaxRequests: oneOf(w, 10, 8192), MaxWaiting: oneOf(w, 30, 10_000), MaxRanges: oneOf(w, 2, 16, 256),

@@ -230,7 +230,7 @@ func (s *sender) Close() {}
 
 func (s *sender) Send(ctx context.Context, r *dispatcher.Request) (dispatcher.Response, error) {
 	kind, uid, _ := strings.Cut(r.URL, "://")
-	w := s.w
+	w, id := s.w, r.Event.ID
 	w.mu.Lock()
 	m := w.of(uid)
 	latency := time.Duration(w.subRnd.IntN(30)) * time.Millisecond
@@ -240,6 +240,9 @@ func (s *sender) Send(ctx context.Context, r *dispatcher.Request) (dispatcher.Re
 		m.max = max(m.max, m.out)
 	}
 	well, down := w.healthy, m.down
+	if w.subRnd.IntN(4) > 0 {
+		dispatcher.KeepsNothing(ctx)
+	}
 	w.mu.Unlock()
 	defer func() {
 		w.mu.Lock()
@@ -272,6 +275,9 @@ func (s *sender) Send(ctx context.Context, r *dispatcher.Request) (dispatcher.Re
 	defer w.mu.Unlock()
 	if ctx.Err() != nil {
 		return dispatcher.Response{}, ctx.Err()
+	}
+	if r.Event.ID != id {
+		w.t.Errorf("%s got event %s, which became %q meanwhile", uid, id, r.Event.ID)
 	}
 	return w.take(m, kind, uid, r.Event, wantsReply)
 }

@@ -206,8 +206,15 @@ func (s *Store) LastIndex() (uint64, error) {
 // l keeps a buffer of its own. The error is raft.ErrLogNotFound for an entry
 // that is not in the log, and a *DamagedError for one that does not read back.
 func (s *Store) GetLog(index uint64, l *raft.Log) error {
+	return s.ReadLog(index, l, func(size int) []byte { return make([]byte, size) })
+}
+
+// ReadLog does the same with memory of the caller's, of the size of the record,
+// which l's data lies in. Where it has to read more than once, it asks anew, and has
+// no more to do with what it was given before.
+func (s *Store) ReadLog(index uint64, l *raft.Log, room func(size int) []byte) error {
 	for {
-		deletions, err := s.getLog(index, l)
+		deletions, err := s.getLog(index, l, room)
 		if err == nil {
 			return nil
 		}
@@ -222,7 +229,7 @@ func (s *Store) GetLog(index uint64, l *raft.Log) error {
 	}
 }
 
-func (s *Store) getLog(index uint64, l *raft.Log) (deletions uint64, err error) {
+func (s *Store) getLog(index uint64, l *raft.Log, room func(size int) []byte) (deletions uint64, err error) {
 	s.mu.RLock()
 	deletions = s.deletions
 	seg := s.segmentOf(index)
@@ -246,7 +253,7 @@ func (s *Store) getLog(index uint64, l *raft.Log) (deletions uint64, err error) 
 			return deletions, err
 		}
 	}
-	return deletions, readLog(seg, read, index, at, size, l)
+	return deletions, readLog(seg, read, index, at, room(int(size)), l)
 }
 
 func readFrom(f vfs.File) func(b []byte, at int64) error {
@@ -256,9 +263,8 @@ func readFrom(f vfs.File) func(b []byte, at int64) error {
 	}
 }
 
-// readLog reads the record of an entry.
-func readLog(g *segment, read func([]byte, int64) error, index uint64, at, size int64, l *raft.Log) error {
-	b := make([]byte, size)
+// readLog reads the record of an entry into b.
+func readLog(g *segment, read func([]byte, int64) error, index uint64, at int64, b []byte, l *raft.Log) error {
 	if err := read(b, at); err != nil {
 		return fmt.Errorf("read %s at byte %d: %w", g.path, at, err)
 	}

@@ -1,0 +1,173 @@
+package channel
+
+import (
+	"math/bits"
+	"sync"
+	"unsafe"
+
+	"github.com/leat-dev/leat/api/event"
+)
+
+// memory is what the events of a run lie in.
+type memory struct {
+	of     *memories
+	class  int
+	bytes  []byte // the records
+	events []event.Event
+	stored []Stored
+	sizes  []uint32
+	// extensions are those of the events, as far as they have found room.
+	extensions []event.Extension
+}
+
+// memories are those that are free, by their size. They are few: what is free is
+// wanted again at once, as runs come in as they go.
+type memories struct {
+	limit int64 // of what all of them take, in bytes
+	// reused is told of what is free; see Options.Reused.
+	reused func(data []byte, events []event.Event)
+
+	mu      sync.Mutex
+	bytes   int64
+	taken   uint64 // counts
+	classes [maxClass]sizeClass
+}
+
+// sizeClass are the free ones of a size.
+type sizeClass struct {
+	free []*memory
+	last uint64 // when one was wanted, by memories.taken
+}
+
+const (
+	// leastMemory is the smallest size of the records' memory, as a power of two.
+	leastMemory = 9
+	// maxClass is beyond the class of anything that is read.
+	maxClass = 4 * 32
+	// usualExtensions is for how many extensions of an event there is room at first.
+	usualExtensions = 3
+)
+
+// classOf is the class of a size, and how much a memory of it has: four sizes for
+// each power of two, so that little is wasted.
+func classOf(size int) (class, room int) {
+	if size <= 1<<leastMemory {
+		return 0, 1 << leastMemory
+	}
+	e := bits.Len(uint(size-1)) - 1 // 1<<e < size <= 2<<e
+	quarter := 1 << (e - 2)
+	n := (size - 1<<e + quarter - 1) / quarter // 1 to 4
+	return 4*(e-leastMemory) + n, 1<<e + n*quarter
+}
+
+// take gives memory for the records of so many bytes, and their events.
+func (m *memories) take(size, events int) *memory {
+	class, room := classOf(size)
+	one := m.pop(class)
+	if one == nil {
+		one = &memory{of: m, class: class, bytes: make([]byte, room)}
+	}
+	one.bytes = one.bytes[:size]
+	one.make(events)
+	return one
+}
+
+// pop takes one that is free, of a class or the next one; nil: there is none.
+func (m *memories) pop(class int) *memory {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.taken++
+	m.classes[class].last = m.taken
+	for _, c := range []*sizeClass{&m.classes[class], &m.classes[class+1]} {
+		if one := c.pop(); one != nil {
+			m.bytes -= one.size()
+			return one
+		}
+	}
+	return nil
+}
+
+func (c *sizeClass) pop() *memory {
+	n := len(c.free) - 1
+	if n < 0 {
+		return nil
+	}
+	one := c.free[n]
+	c.free[n] = nil
+	c.free = c.free[:n]
+	return one
+}
+
+// copied gives memory with a copy of records, each of which then is its part of that.
+func (m *memories) copied(records [][]byte, events int) *memory {
+	size := 0
+	for _, r := range records {
+		size += len(r)
+	}
+	one := m.take(size, events)
+	rest := one.bytes
+	for i, r := range records {
+		n := copy(rest, r)
+		records[i], rest = rest[:n:n], rest[n:]
+	}
+	return one
+}
+
+// make makes room for so many events.
+func (m *memory) make(n int) {
+	if cap(m.events) < n {
+		m.events = make([]event.Event, n)
+		m.stored = make([]Stored, 0, n)
+		m.sizes = make([]uint32, 0, n)
+		m.extensions = make([]event.Extension, 0, usualExtensions*n)
+	}
+	m.events, m.stored, m.sizes, m.extensions = m.events[:n], m.stored[:0], m.sizes[:0], m.extensions[:0]
+}
+
+// size is what it takes, in bytes.
+func (m *memory) size() int64 {
+	return int64(cap(m.bytes)) + int64(cap(m.extensions))*int64(unsafe.Sizeof(event.Extension{})) +
+		int64(cap(m.events))*int64(unsafe.Sizeof(event.Event{})+unsafe.Sizeof(Stored{})+unsafe.Sizeof(uint32(0)))
+}
+
+// free gives it back. Nothing that it pointed to is kept.
+func (m *memory) free() {
+	if h := m.of.reused; h != nil {
+		h(m.bytes[:cap(m.bytes)], m.events)
+	}
+	clear(m.events)
+	clear(m.stored[:cap(m.stored)])
+	clear(m.extensions[:cap(m.extensions)])
+	m.of.push(m)
+}
+
+// push keeps one for others. Where there are too many then, those go of which none
+// was wanted for longest.
+func (m *memories) push(one *memory) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := &m.classes[one.class]
+	c.free = append(c.free, one)
+	for m.bytes += one.size(); m.bytes > m.limit; {
+		m.bytes -= m.oldest().pop().size()
+	}
+}
+
+// oldest is the class with some that are free of which none was wanted for longest.
+func (m *memories) oldest() (oldest *sizeClass) {
+	for i := range m.classes {
+		if c := &m.classes[i]; len(c.free) > 0 && (oldest == nil || c.last < oldest.last) {
+			oldest = c
+		}
+	}
+	return oldest
+}
+
+// forget drops all that are free, and gives what they took.
+func (m *memories) forget() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.bytes
+	m.classes, m.bytes = [maxClass]sizeClass{}, 0
+	return before
+}
