@@ -302,7 +302,7 @@ func (i *Ingress) take(q *request, t target, served *serving, b *body, r *event.
 	if err != nil || len(events) == 0 {
 		return nil, err
 	}
-	return events, i.stamp(events, t, q, served)
+	return events, i.stamp(events, t, q, served, r)
 }
 
 // checkHeaders refuses what no event can be read under.

@@ -25,8 +25,8 @@ const maxTTL = 255
 var fullTTL = event.IntegerValue(maxTTL)
 
 // stamp sets what the ingress sets: the TTL for brokers, the time of arrival,
-// and the trace. Events without one begin each its own.
-func (i *Ingress) stamp(events []*event.Event, t target, q *request, s *serving) error {
+// and the trace. Events without one begin each its own. They were read by r.
+func (i *Ingress) stamp(events []*event.Event, t target, q *request, s *serving, r *event.Reader) error {
 	arrival := q.arrival
 	if arrival.Str == "" {
 		arrival = i.arrival()
@@ -39,7 +39,7 @@ func (i *Ingress) stamp(events []*event.Event, t target, q *request, s *serving)
 			return err
 		}
 	}
-	i.trace(events, q.headers, s)
+	i.trace(events, q.headers, s, r)
 	return nil
 }
 

@@ -21,14 +21,14 @@ type serving struct {
 // trace makes events part of the trace of their request, or of their own; an
 // event without one begins one. Where traces are recorded, what comes of the
 // events is part of the step in which they were received.
-func (i *Ingress) trace(events []*event.Event, h event.HeaderList, s *serving) {
+func (i *Ingress) trace(events []*event.Event, h event.HeaderList, s *serving, r *event.Reader) {
 	request, traced := requestTrace(h)
 	if i.o.Spans == nil {
 		for _, e := range events {
 			if traced {
 				e.SetTrace(request)
 			} else {
-				e.EnsureTrace()
+				r.EnsureTrace(e)
 			}
 		}
 		return

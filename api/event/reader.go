@@ -1,5 +1,7 @@
 package event
 
+import "strings"
+
 // Reader reads messages, one after another, into memory that it uses again: the
 // events of one are good until the next is read. Their strings may be kept.
 type Reader struct {
@@ -12,6 +14,8 @@ type Reader struct {
 	// through with each of them.
 	events []*Event
 	pass   []Header
+	// traces has the latest traceparent headers, until it is full.
+	traces strings.Builder
 	// one has the room for one event, as most messages have no more.
 	one struct {
 		known, events [1]*Event
@@ -96,4 +100,26 @@ func (r *Reader) event() *Event {
 		e.Extensions = make([]Extension, 0, len(r.one.extensions))
 	}
 	return e
+}
+
+// tracesAtOnce is for how many traceparent headers memory is taken at once: they
+// are all that most events need of their own.
+const tracesAtOnce = 18
+
+// EnsureTrace is the event's, for many events one after another.
+func (r *Reader) EnsureTrace(e *Event) {
+	if _, ok := e.Trace(); ok {
+		return
+	}
+	e.endHop()
+	t := NewTrace()
+	var room [55]byte
+	parent := t.Append(room[:0])
+	if r.traces.Cap()-r.traces.Len() < len(parent) {
+		r.traces.Reset() // what it had is kept by the events
+		r.traces.Grow(tracesAtOnce * len(parent))
+	}
+	from := r.traces.Len()
+	r.traces.Write(parent)
+	e.begin(t, r.traces.String()[from:])
 }

@@ -74,6 +74,38 @@ func TestReaderTakesNoMemory(t *testing.T) {
 	}
 }
 
+// TestTracesOfAReader are each event's own, and stay what they are when others come;
+// an event that has one keeps it.
+func TestTracesOfAReader(t *testing.T) {
+	r, kept := NewReader(Limits{}), map[string]string{}
+	for range 3*tracesAtOnce + 1 {
+		events, _, err := r.Read(plainMessage, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := events[0]
+		r.EnsureTrace(e)
+		began, ok := e.Trace()
+		parent, _ := e.Attribute(Traceparent)
+		if !ok || parent.Str != began.String() {
+			t.Fatalf("the event is part of %v (%v), and says %q", began, ok, parent.Str)
+		}
+		r.EnsureTrace(e)
+		if again, _ := e.Trace(); again != began {
+			t.Errorf("it was part of %v, and is of %v", began, again)
+		}
+		kept[parent.Str] = began.String()
+	}
+	if len(kept) != 3*tracesAtOnce+1 {
+		t.Errorf("%d events have %d traces", 3*tracesAtOnce+1, len(kept))
+	}
+	for text, was := range kept {
+		if text != was {
+			t.Errorf("%q has become %q", was, text)
+		}
+	}
+}
+
 // TestEventsOfABatchHaveHopsOfTheirOwn, though they share what is passed through.
 func TestEventsOfABatchHaveHopsOfTheirOwn(t *testing.T) {
 	const origin = `"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"`
@@ -126,6 +158,6 @@ func BenchmarkBinary(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		events[0].EnsureTrace()
+		r.EnsureTrace(events[0])
 	}
 }

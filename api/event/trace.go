@@ -174,7 +174,7 @@ func (e *Event) SetTrace(t TraceContext) {
 		}
 		return
 	}
-	e.begin(t)
+	e.begin(t, t.String())
 }
 
 // endHop has the event know nothing of its last hop.
@@ -184,9 +184,9 @@ func (e *Event) endHop() {
 	}
 }
 
-// begin has the event begin with a trace.
-func (e *Event) begin(t TraceContext) {
-	e.SetExtension(Traceparent, Value{Str: t.String()})
+// begin has the event begin with a trace, whose traceparent header is parent.
+func (e *Event) begin(t TraceContext, parent string) {
+	e.SetExtension(Traceparent, Value{Str: parent})
 	if t.State == "" {
 		e.DeleteExtension(Tracestate)
 		return
@@ -200,6 +200,7 @@ func isHop(h Header) bool { return h.Name == traceparentHeader || h.Name == trac
 func (e *Event) EnsureTrace() {
 	if _, ok := e.Trace(); !ok {
 		e.endHop()
-		e.begin(NewTrace())
+		t := NewTrace()
+		e.begin(t, t.String())
 	}
 }
