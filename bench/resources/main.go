@@ -151,7 +151,7 @@ func idle(ctx context.Context, o options, s *server, before memory) error {
 	if err != nil {
 		return err
 	}
-	var busy [2]float64
+	var busy [2]use
 	for i := range busy {
 		if busy[i], err = s.busy(ctx, o.idle); err != nil {
 			return err
@@ -170,22 +170,9 @@ func idle(ctx context.Context, o options, s *server, before memory) error {
 			return err
 		}
 	}
-	fmt.Printf("idle twice for %s: %d writes; processor %.2f%% of a core, while it collects what the creation left, then %.2f%%\n", o.idle, to-from, busy[0], busy[1])
+	fmt.Printf("idle twice for %s: %d writes; processor %s, while it collects what the creation left, then %s\n", o.idle, to-from, busy[0].over(o.idle), busy[1].over(o.idle))
 	fmt.Printf("with %d Triggers: %s, %+d MiB of heap, %+d MiB resident\n", o.triggers, after, (after.heap-before.heap)>>20, (after.resident-before.resident)>>20)
 	return nil
-}
-
-// busy is how much of a core the server takes for a while, in percent.
-func (s *server) busy(ctx context.Context, d time.Duration) (float64, error) {
-	cpu, _, err := s.cpu()
-	if err != nil {
-		return 0, err
-	}
-	if err := wait(ctx, d); err != nil {
-		return 0, err
-	}
-	after, _, err := s.cpu()
-	return 100 * (after - cpu).Seconds() / d.Seconds(), err
 }
 
 func watch(ctx context.Context, o options, s *server) error {
