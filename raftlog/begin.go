@@ -58,10 +58,11 @@ type waiter struct {
 func (c *coalescer) begin(w waiter, cmd ...[]byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	b, err := c.pack(w.class, cmd)
+	b, room, err := c.reserve(w.class, sizeOf(cmd))
 	if err != nil {
 		return err
 	}
+	put(room, cmd)
 	// One time will do for all that begin together: to ask for it takes longer than
 	// to pack a small command.
 	if c.beginning.IsZero() {

@@ -13,6 +13,9 @@ const (
 	// largeCommand is from where on a command is not copied once more than it has
 	// to be, where it is likely to be the only one of its entry.
 	largeCommand = 16 << 10
+	// copiedBeside is from where on a command is copied, and summed, while others are:
+	// below, what that takes is more than what it saves.
+	copiedBeside = 32 << 10
 	// largeEntry is how many bytes an entry has at least that is not copied to where
 	// it is kept.
 	largeEntry = 64 << 10
@@ -120,7 +123,7 @@ func (c *coalescer) nextAt() (at int64) {
 	case c.dataAt == nil:
 		return 0
 	case c.flying != nil:
-		at = segment.DataBehind(c.flying.at, len(c.flying.buf))
+		at = c.flying.behind
 	default:
 		at = c.dataAt(0)
 	}

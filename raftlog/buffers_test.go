@@ -3,16 +3,19 @@ package raftlog
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"math"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/leat-dev/leat/raftlog/segment"
 	"github.com/leat-dev/leat/raftlog/vfs"
 	"github.com/leat-dev/leat/raftlog/vfs/memfs"
 )
@@ -71,7 +74,7 @@ func TestGatheringLeavesLittleGarbage(t *testing.T) {
 func TestEntriesThatNobodyKeepsTakeNoRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var kept []*Buffer
-		c := newCoalescer(8<<10, 1<<20, time.Now, noLimit, func(data []byte, in *Buffer) ([]any, error) {
+		c := newCoalescer(8<<10, 1<<20, time.Now, noLimit, func(data []byte, in *Buffer, _ []segment.Sum) ([]any, error) {
 			if bytes.HasSuffix(data, []byte("keep")) {
 				in.Hold()
 				kept = append(kept, in)
@@ -180,7 +183,7 @@ func TestEntriesShareTheBuffersTheyAreGatheredIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var kept []*Buffer
 		var content [][]byte
-		c := newCoalescer(1<<20, 8<<20, time.Now, noLimit, func(data []byte, in *Buffer) ([]any, error) {
+		c := newCoalescer(1<<20, 8<<20, time.Now, noLimit, func(data []byte, in *Buffer, _ []segment.Sum) ([]any, error) {
 			in.Hold()
 			kept, content = append(kept, in), append(content, data)
 			return nil, nil
@@ -205,4 +208,82 @@ func TestEntriesShareTheBuffersTheyAreGatheredIn(t *testing.T) {
 			t.Errorf("20 entries of 300 KiB hold %d buffers of 2 MiB", n)
 		}
 	})
+}
+
+// An entry is not written before the commands are in it that others copy there, who
+// may be slow.
+func TestEntryWaitsForWhatIsBeingCopied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		written := make(chan string, 1)
+		c := newCoalescer(1<<20, 8<<20, time.Now, noLimit, func(data []byte, _ *Buffer, _ []segment.Sum) ([]any, error) {
+			written <- string(data[entryHeaderSize:])
+			return nil, nil
+		})
+		c.reuse = true
+		c.mu.Lock()
+		b, slow, err := c.reserve(Events, 4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.copying++
+		c.mu.Unlock()
+		ctx, stop := context.WithCancel(t.Context())
+		go c.run(ctx)
+		synctest.Wait()
+		select {
+		case got := <-written:
+			t.Fatalf("%q was written", got)
+		default:
+		}
+		copy(slow, "slow")
+		c.mu.Lock()
+		b.copying--
+		c.copied.Broadcast()
+		c.mu.Unlock()
+		if got := <-written; got != "\x04slow" {
+			t.Errorf("%q was written", got)
+		}
+		stop()
+		<-c.stopped
+	})
+}
+
+// Commands of all sizes from many callers are each where its caller has put it, with
+// the sum that it has there.
+func TestCommandsThatAreCopiedBesideEachOther(t *testing.T) {
+	g, c := openGroup(t, "/data", func(o *Options) {
+		o.FS, o.SegmentBytes, o.MaxEntryBytes, o.DirectBytes = memfs.New(0), 16<<20, 512<<10, 100<<10
+	})
+	const callers, each = 16, 20
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			for j := range each {
+				cmd := []byte(fmt.Sprintf("%02d %02d", i, j) + strings.Repeat(string(rune('a'+i)), (i*each+j)*317))
+				if _, err := g.ProposeWith(t.Context(), Events, cmd[:5], cmd[5:]); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	seen := map[string]bool{}
+	for i, cmd := range c.commands {
+		var caller, n int
+		if _, err := fmt.Sscanf(cmd[:5], "%d %d", &caller, &n); err != nil || cmd[5:] != strings.Repeat(string(rune('a'+caller)), (caller*each+n)*317) {
+			t.Fatalf("command %d is not one that was proposed: %v", i, err)
+		}
+		seen[cmd[:5]] = true
+		row, ok, err := g.Find(7, 1, uint64(i))
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		if e, err := g.ReadEntry(row.Index); err != nil || string(e.Commands[i-int(row.Base)]) != cmd {
+			t.Fatalf("command %d does not read back: %v", i, err)
+		}
+	}
+	if len(seen) != callers*each {
+		t.Errorf("%d of %d commands are there", len(seen), callers*each)
+	}
+	closeGroup(t, g)
 }

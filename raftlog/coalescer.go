@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/leat-dev/leat/raftlog/segment"
 )
 
 // entryVersion is the first byte of an entry's data. What follows is the log
@@ -31,11 +33,15 @@ type batch struct {
 	buf  []byte
 	lent *Buffer // what buf lies in, where that is used again
 	// space is what of it the batch may use, where entries are kept there.
-	space []byte
-	at    int64 // where buf will be in its file; set when it is cut
-	n     int
-	size  int64 // what it counts against the bound of pending bytes
-	done  chan struct{}
+	space  []byte
+	behind int64 // where in its file the entry after it begins; set when it is cut
+	// copying is how many commands are on their way into it, and sums are those of
+	// such, once they are there.
+	copying int
+	sums    []segment.Sum
+	n       int
+	size    int64 // what it counts against the bound of pending bytes
+	done    chan struct{}
 	// waiters are those who began commands and do not wait on done.
 	waiters []waiter
 	// Set before done is closed.
@@ -68,6 +74,7 @@ type coalescer struct {
 	late     *time.Timer // fires when the time of some waiter may have passed; nil: none waits
 	crowded  bool        // the last one held several commands
 	closed   bool
+	copied   *sync.Cond // somebody has copied the last command that was on its way into a batch
 	// beginning is when the first command began since the last flush; zero: none has.
 	beginning time.Time
 	spare     [][]waiter // room for those who wait for later batches
@@ -93,13 +100,15 @@ type coalescer struct {
 // commitFunc makes one entry durable and applies it, and gives one result for each
 // command, or none where all are nil. The data lies in that buffer, which whoever keeps some of it holds; nil:
 // nobody uses its memory again.
-type commitFunc func(data []byte, in *Buffer) (results []any, err error)
+type commitFunc func(data []byte, in *Buffer, sums []segment.Sum) (results []any, err error)
 
 func newCoalescer(maxEntry int, maxPending int64, now func() time.Time, room func(context.Context, Class) error, commit commitFunc) *coalescer {
-	return &coalescer{
+	c := &coalescer{
 		commit: commit, room: room, now: now, maxEntry: maxEntry, maxPending: maxPending,
 		kick: make(chan struct{}, 1), stopped: make(chan struct{}),
 	}
+	c.copied = sync.NewCond(&c.mu)
+	return c
 }
 
 // propose waits until cmd is applied and returns its result. When ctx ends
@@ -135,28 +144,35 @@ func resultOf(results []any, i int) any {
 func (c *coalescer) add(class Class, cmd ...[]byte) (b *batch, i int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if b, err = c.pack(class, cmd); err != nil {
+	b, room, err := c.reserve(class, sizeOf(cmd))
+	if err != nil {
 		return nil, 0, err
+	}
+	i = b.n - 1
+	if c.reuse && len(room) >= copiedBeside {
+		c.copyBeside(b, room, cmd)
+	} else {
+		put(room, cmd)
 	}
 	if c.flying == nil {
 		c.wake()
 	}
-	return b, b.n - 1, nil
+	return b, i, nil
 }
 
-// pack makes a command the last one of the last batch; mu is held.
-func (c *coalescer) pack(class Class, cmd [][]byte) (b *batch, err error) {
-	n := sizeOf(cmd)
+// reserve makes a command of n bytes the last one of the last batch, and gives the
+// room for it there; mu is held.
+func (c *coalescer) reserve(class Class, n int) (b *batch, room []byte, err error) {
 	size := int64(n + binary.MaxVarintLen32)
 	bound := c.maxPending
 	if class == Control {
 		bound *= 2 // what frees space and memory must not wait behind what fills it
 	}
 	if c.closed {
-		return nil, ErrClosed
+		return nil, nil, ErrClosed
 	}
 	if c.pending > 0 && c.pending+size > bound {
-		return nil, ErrOverloaded
+		return nil, nil, ErrOverloaded
 	}
 	c.pending += size
 	if last := len(c.queue) - 1; last >= 0 && c.takes(c.queue[last], int(size)) {
@@ -167,12 +183,42 @@ func (c *coalescer) pack(class Class, cmd [][]byte) (b *batch, err error) {
 	}
 	c.grow(b, int(size))
 	b.buf = binary.AppendUvarint(b.buf, uint64(n))
-	for _, piece := range cmd {
-		b.buf = append(b.buf, piece...)
-	}
+	from := len(b.buf)
+	b.buf = b.buf[:from+n] // grow has made room
 	b.n++
 	b.size += size
-	return b, nil
+	return b, b.buf[from:], nil
+}
+
+func put(room []byte, cmd [][]byte) {
+	for _, piece := range cmd {
+		room = room[copy(room, piece):]
+	}
+}
+
+// copyBeside copies a large command to its room in a batch while others find theirs;
+// mu is held, but not meanwhile. The batch is not committed before.
+func (c *coalescer) copyBeside(b *batch, room []byte, cmd [][]byte) {
+	i := len(b.sums)
+	b.sums = append(b.sums, segment.Sum{From: len(b.buf) - len(room), Len: len(room)})
+	b.copying++
+	c.mu.Unlock()
+	sum := segment.CopySum(room, cmd)
+	c.mu.Lock()
+	b.sums[i].CRC = sum
+	if b.copying--; b.copying == 0 {
+		c.copied.Broadcast()
+	}
+}
+
+// awaitCopies waits until all commands of a batch that was cut are in it: whoever
+// copies one waits for nothing.
+func (c *coalescer) awaitCopies(b *batch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for b.copying > 0 {
+		c.copied.Wait()
+	}
 }
 
 func (c *coalescer) wake() {
@@ -193,8 +239,9 @@ func (c *coalescer) run(ctx context.Context) {
 	})
 	for ctx.Err() == nil {
 		if b := c.next(); b != nil {
+			c.awaitCopies(b)
 			c.own(b)
-			results, err := c.commit(b.buf, b.lent)
+			results, err := c.commit(b.buf, b.lent, b.sums)
 			c.takeBack(b)
 			c.finish(b, results, err)
 			continue
@@ -261,7 +308,7 @@ func (c *coalescer) cut() *batch {
 	c.queue = c.queue[1:]
 	c.flying = b
 	if c.dataAt != nil {
-		b.at = c.dataAt(len(b.buf))
+		b.behind = segment.DataBehind(c.dataAt(len(b.buf)), len(b.buf))
 	}
 	c.recent = min(len(b.buf), c.maxEntry)
 	c.lastTime = max(c.lastTime, c.now().UnixMicro())

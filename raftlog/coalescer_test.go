@@ -9,13 +9,15 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/leat-dev/leat/raftlog/segment"
 )
 
 func noLimit(context.Context, Class) error { return nil }
 
 // committed answers each entry at once.
 func committed(entry func(data []byte) ([]any, error)) commitFunc {
-	return func(data []byte, _ *Buffer) ([]any, error) { return entry(data) }
+	return func(data []byte, _ *Buffer, _ []segment.Sum) ([]any, error) { return entry(data) }
 }
 
 // echo answers each command with itself.

@@ -62,7 +62,7 @@ func (c *committer) goAhead() error {
 }
 
 // commit is the coalescer's: it makes one entry durable and applies it.
-func (c *committer) commit(data []byte, in *Buffer) ([]any, error) {
+func (c *committer) commit(data []byte, in *Buffer, sums []segment.Sum) ([]any, error) {
 	c.g.stall.begin()
 	defer c.g.stall.end()
 	if c.g.log.Room() < int64(len(data))+raftMargin {
@@ -73,16 +73,16 @@ func (c *committer) commit(data []byte, in *Buffer) ([]any, error) {
 	if !c.ahead.Load() {
 		return c.await(c.g.raft.Apply(data, 0))
 	}
-	return c.store(data, in)
+	return c.store(data, in, sums)
 }
 
 // store writes an entry, and applies it.
-func (c *committer) store(data []byte, in *Buffer) ([]any, error) {
+func (c *committer) store(data []byte, in *Buffer, sums []segment.Sum) ([]any, error) {
 	if c.g.raft.State() != raft.Leader {
 		return nil, ErrNotLeader // it is ending
 	}
 	l := &raft.Log{Index: c.stored.Load() + 1, Term: c.term, Type: raft.LogCommand, Data: data, AppendedAt: time.Now()}
-	switch err := c.g.log.StoreLog(l); {
+	switch err := c.g.log.StoreSummed(l, sums); {
 	case errors.Is(err, segment.ErrFull):
 		return nil, refusal(err)
 	case err != nil:

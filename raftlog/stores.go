@@ -136,8 +136,17 @@ func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{
 
 // StoreLogs implements raft.LogStore.
 func (s *logStore) StoreLogs(logs []*raft.Log) error {
+	return s.stored(logs, func() error { return s.Store.StoreLogs(logs) })
+}
+
+// StoreSummed is segment.Store's.
+func (s *logStore) StoreSummed(l *raft.Log, parts []segment.Sum) error {
+	return s.stored([]*raft.Log{l}, func() error { return s.Store.StoreSummed(l, parts) })
+}
+
+func (s *logStore) stored(logs []*raft.Log, store func() error) error {
 	began := time.Now()
-	if err := s.Store.StoreLogs(logs); err != nil {
+	if err := store(); err != nil {
 		if !errors.Is(err, segment.ErrFull) { // which passes, and has written nothing
 			s.fatal(fmt.Errorf("write the log: %w", err))
 		}

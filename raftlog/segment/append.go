@@ -30,6 +30,20 @@ func (s *Store) StoreLogs(logs []*raft.Log) error {
 	}
 	s.writer.Lock()
 	defer s.writer.Unlock()
+	return s.store(logs)
+}
+
+// StoreSummed is StoreLog for an entry of whose data parts are summed already, in
+// their order.
+func (s *Store) StoreSummed(l *raft.Log, parts []Sum) error {
+	s.writer.Lock()
+	defer s.writer.Unlock()
+	s.sums = parts
+	defer func() { s.sums = nil }()
+	return s.store([]*raft.Log{l})
+}
+
+func (s *Store) store(logs []*raft.Log) error {
 	if err := s.admit(logs); err != nil {
 		return err
 	}
@@ -222,10 +236,10 @@ func (s *Store) writeCached(p part, chain uint32) (positions []uint32, end int64
 	for i, l := range p.logs {
 		positions = append(positions, uint32((end+int64(len(s.buf)))/align))
 		if len(l.Data) < s.o.LargeData {
-			s.buf, chain = appendRecord(s.buf, l, g.generation, chain, i)
+			s.buf, chain = appendRecord(s.buf, l, s.sums, g.generation, chain, i)
 			continue
 		}
-		s.buf, chain = appendHeader(s.buf, l, g.generation, chain, i)
+		s.buf, chain = appendHeader(s.buf, l, s.sums, g.generation, chain, i)
 		if err := put(s.buf); err != nil {
 			return nil, 0, 0, err
 		}

@@ -245,7 +245,7 @@ func TestLastWriteTornAtEachByte(t *testing.T) {
 	size := f.end - f.at[f.last]
 	old := make([]byte, 0, size+3*recordSize)
 	for i := f.last; int64(len(old)) < size; i++ {
-		old, _ = appendRecord(old, entry(i, 7), 12345, 1, 0)
+		old, _ = appendRecord(old, entry(i, 7), nil, 12345, 1, 0)
 	}
 	for name, rest := range map[string][]byte{"zeros": make([]byte, size), "an earlier life": old[:size]} {
 		t.Run(name, func(t *testing.T) {
@@ -387,7 +387,7 @@ func TestRecordOfAnotherHistoryIsRefused(t *testing.T) {
 	}
 	h, err := parseRecordHeader(b)
 	must(t, err)
-	other, _ := appendRecord(nil, entry(i, 9), g.generation, h.chain, 0)
+	other, _ := appendRecord(nil, entry(i, 9), nil, g.generation, h.chain, 0)
 	closeLog(t, s)
 	overwrite(t, f.killed, g.path, f.at[i], other)
 	_, err = Open(testOptions(f.killed))

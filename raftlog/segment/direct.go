@@ -76,7 +76,7 @@ func (d *direct) write(s *Store, p part, chain uint32) (positions []uint32, end 
 	positions, end = g.positions, g.end
 	for i, l := range p.logs {
 		positions = append(positions, uint32(end/align))
-		if chain, err = d.record(l, s.o.LargeData, g.generation, chain, i); err != nil {
+		if chain, err = d.record(s, l, g.generation, chain, i); err != nil {
 			return nil, 0, 0, err
 		}
 		end += bytesOf(l)
@@ -92,14 +92,14 @@ func (d *direct) write(s *Store, p part, chain uint32) (positions []uint32, end 
 	return positions, end, chain, nil
 }
 
-func (d *direct) record(l *raft.Log, large int, generation uint64, chain uint32, batch int) (uint32, error) {
+func (d *direct) record(s *Store, l *raft.Log, generation uint64, chain uint32, batch int) (uint32, error) {
 	var header [recordSize]byte
-	h, sum := appendHeader(header[:0], l, generation, chain, batch)
+	h, sum := appendHeader(header[:0], l, s.sums, generation, chain, batch)
 	if err := d.add(h); err != nil {
 		return 0, err
 	}
 	data := l.Data
-	if len(data) >= large {
+	if len(data) >= s.o.LargeData {
 		var err error
 		if data, err = d.inPlace(data); err != nil {
 			return 0, err

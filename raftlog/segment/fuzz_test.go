@@ -27,7 +27,7 @@ func FuzzFileHeader(f *testing.F) {
 // FuzzRecord also gives bytes a right checksum, so that what lies behind it is
 // reached.
 func FuzzRecord(f *testing.F) {
-	b, _ := appendRecord(nil, &raft.Log{Index: 5, Term: 2, Data: []byte("data"), Extensions: []byte("more")}, 9, 1, 3)
+	b, _ := appendRecord(nil, &raft.Log{Index: 5, Term: 2, Data: []byte("data"), Extensions: []byte("more")}, nil, 9, 1, 3)
 	f.Add(b, false)
 	f.Add(b[:recordSize], true)
 	f.Add(append(make([]byte, 44), bytes.Repeat([]byte{0xff}, 20)...), true)
@@ -42,7 +42,7 @@ func FuzzRecord(f *testing.F) {
 		}
 		var l, again raft.Log
 		h.fill(&l, payload)
-		b, _ := appendRecord(nil, &l, 9, h.chain, int(h.batch))
+		b, _ := appendRecord(nil, &l, nil, 9, h.chain, int(h.batch))
 		h2, payload, err := parseRecord(b, 9)
 		if err != nil {
 			t.Fatal(err)

@@ -151,24 +151,24 @@ func (h *recordHeader) fill(l *raft.Log, payload []byte) {
 }
 
 // appendRecord encodes a log behind b, chained to the record before, as the one
-// that follows batch others of the same write. It returns the checksum that the
+// that follows batch others of the same write. Parts of its data may be summed already. It returns the checksum that the
 // next one chains to.
-func appendRecord(b []byte, l *raft.Log, generation uint64, chain uint32, batch int) ([]byte, uint32) {
-	b, sum := appendHeader(b, l, generation, chain, batch)
+func appendRecord(b []byte, l *raft.Log, parts []Sum, generation uint64, chain uint32, batch int) ([]byte, uint32) {
+	b, sum := appendHeader(b, l, parts, generation, chain, batch)
 	b = append(b, l.Data...)
 	return appendEnd(b, l), sum
 }
 
-// appendHeader encodes what of a record stands before its log's data, and
-// appendEnd what stands behind that.
-func appendHeader(b []byte, l *raft.Log, generation uint64, chain uint32, batch int) ([]byte, uint32) {
+// appendHeader encodes what of a record stands before its log's data, of which parts
+// may be summed already, and appendEnd what stands behind that.
+func appendHeader(b []byte, l *raft.Log, parts []Sum, generation uint64, chain uint32, batch int) ([]byte, uint32) {
 	start := len(b)
 	var header [recordSize]byte
 	b = append(b, header[:]...)
 	h := recordHeader{
 		chain: chain, generation: generation, index: l.Index, term: l.Term, kind: l.Type, batch: uint32(batch),
 		length: uint32(len(l.Data) + len(l.Extensions)), extensions: uint32(len(l.Extensions)),
-		payloadSum: checksumMore(checksum(l.Data), l.Extensions),
+		payloadSum: checksumMore(checksumOf(l.Data, parts), l.Extensions),
 	}
 	if !l.AppendedAt.IsZero() {
 		h.appendedAt = l.AppendedAt.UnixNano()

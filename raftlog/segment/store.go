@@ -106,6 +106,7 @@ type Store struct {
 	buf    []byte     // the writer's
 	small  int        // small writes that followed each other, up to smallRow; the writer's
 	direct direct     // the writer's
+	sums   []Sum      // of the entry that is being written; the writer's
 
 	// upkeep is held while the directory's meaning changes: by the background
 	// goroutine for a step, by deletion, by Close.
