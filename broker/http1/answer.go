@@ -16,14 +16,17 @@ type Answer struct {
 	Body    []byte
 }
 
-// append writes an answer.
-func (a *Answer) append(dst []byte, date string, last bool) []byte {
-	if a.Status == http.StatusAccepted {
-		dst = append(dst, "HTTP/1.1 202 Accepted\r\nDate: "...)
-	} else {
-		dst = strconv.AppendInt(append(dst, "HTTP/1.1 "...), int64(a.Status), 10)
-		dst = append(append(append(dst, ' '), http.StatusText(a.Status)...), "\r\nDate: "...)
+// append writes an answer in a second.
+func (a *Answer) append(dst []byte, at *second, last bool) []byte {
+	if a.Status == http.StatusAccepted && len(a.Headers) == 0 && len(a.Body) == 0 && !last {
+		return append(dst, at.accepted...) // as nearly all are
 	}
+	return a.write(dst, at.text, last)
+}
+
+func (a *Answer) write(dst []byte, date string, last bool) []byte {
+	dst = strconv.AppendInt(append(dst, "HTTP/1.1 "...), int64(a.Status), 10)
+	dst = append(append(append(dst, ' '), http.StatusText(a.Status)...), "\r\nDate: "...)
 	dst = append(dst, date...)
 	for _, h := range a.Headers {
 		dst = append(append(append(append(dst, "\r\n"...), h.Name...), ": "...), h.Value...)
@@ -35,21 +38,23 @@ func (a *Answer) append(dst []byte, date string, last bool) []byte {
 	return append(append(dst, "\r\n\r\n"...), a.Body...)
 }
 
-// clock writes the time for the Date header, once a second.
+// clock writes what of an answer is the same for a second, once in it.
 type clock struct {
 	latest atomic.Pointer[second]
 }
 
 type second struct {
-	unix int64
-	text string
+	unix     int64
+	text     string // for the Date header
+	accepted []byte // an answer that says no more than that
 }
 
-func (c *clock) date(now time.Time) string {
+func (c *clock) date(now time.Time) *second {
 	s := c.latest.Load()
 	if s == nil || s.unix != now.Unix() {
-		s = &second{now.Unix(), now.UTC().Format(http.TimeFormat)}
+		s = &second{unix: now.Unix(), text: now.UTC().Format(http.TimeFormat)}
+		s.accepted = (&Answer{Status: http.StatusAccepted}).write(nil, s.text, false)
 		c.latest.Store(s)
 	}
-	return s.text
+	return s
 }
