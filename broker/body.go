@@ -11,8 +11,8 @@ import (
 
 // bodies reads request bodies into memory that is bounded in all. Memory is
 // taken as bytes arrive, never on the word of a Content-Length alone: a body
-// begins with a small buffer, goes on with a medium one, then by fours. So a
-// peer who sends nothing, or slowly, holds little.
+// begins with a small buffer, unless most of one has come already, goes on with a
+// medium one, then by fours. So a peer who sends nothing, or slowly, holds little.
 //
 // One broker or channel may hold a share of it, so that large events sent to one
 // leave room for the others. Small buffers do not count for that: requests have a
@@ -72,7 +72,11 @@ func (b *bodies) read(into *body, from io.Reader, length, limit int64) error {
 	if length > limit {
 		return tooLarge(length, limit)
 	}
-	if err := b.grow(into, smallBody); err != nil {
+	first := int64(smallBody)
+	if in, ok := from.(interface{ Buffered() int }); ok && in.Buffered() >= smallBody/2 && length > smallBody {
+		first = mediumBody // what is left of a small one would have to be read by itself
+	}
+	if err := b.grow(into, first); err != nil {
 		return err
 	}
 	for length < 0 || int64(len(into.bytes)) < length {

@@ -233,6 +233,55 @@ func TestBodyGrows(t *testing.T) {
 	}
 }
 
+// arrived is a body of which some came with its head.
+type arrived struct {
+	buffered, rest *strings.Reader
+	reads          int
+}
+
+func (a *arrived) Buffered() int { return a.buffered.Len() }
+
+func (a *arrived) Read(p []byte) (int, error) {
+	a.reads++
+	if a.buffered.Len() > 0 {
+		return a.buffered.Read(p)
+	}
+	return a.rest.Read(p)
+}
+
+// TestBodyThatHasComeInPart is read on into a larger buffer at once where much of a
+// small one would be full: each read is a system call. Where little has come it holds
+// no more than any other.
+func TestBodyThatHasComeInPart(t *testing.T) {
+	for _, c := range []struct{ buffered, rest, reads, reserved int }{
+		{3800, 12 << 10, 2, mediumBody},
+		{smallBody / 2, mediumBody - smallBody/2, 2, mediumBody},
+		{100, 3000, 2, smallBody},
+		{3800, smallBody - 3800, 2, smallBody},
+		{0, 16 << 10, 2, mediumBody},
+	} {
+		var b bodies
+		b.init(4<<20, 4<<20)
+		want := strings.Repeat("0123456789abcdef!", (c.buffered+c.rest)/17+1)[:c.buffered+c.rest]
+		from := &arrived{buffered: strings.NewReader(want[:c.buffered]), rest: strings.NewReader(want[c.buffered:])}
+		var into body
+		if err := b.read(&into, from, int64(len(want)), 1<<20); err != nil || string(into.bytes) != want {
+			t.Errorf("%+v: %v, %d bytes", c, err, len(into.bytes))
+		}
+		if from.reads != c.reads || into.reserved != int64(c.reserved) {
+			t.Errorf("%+v: %d reads, %d bytes are held", c, from.reads, into.reserved)
+		}
+		b.release(&into)
+	}
+	var b bodies
+	b.init(4<<20, 4<<20)
+	var into body
+	from := &arrived{buffered: strings.NewReader(strings.Repeat("x", smallBody/2-1)), rest: strings.NewReader("")}
+	if err := b.read(&into, from, 1<<20, 1<<20); err != nil || into.reserved != smallBody {
+		t.Errorf("who has sent little holds %d bytes, %v", into.reserved, err)
+	}
+}
+
 // TestManyHeaderLinesAreRefused, long or short.
 func TestManyHeaderLinesAreRefused(t *testing.T) {
 	w := newWorld(t)

@@ -321,6 +321,9 @@ func (b *Body) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Buffered is how much of the body is in memory and not read yet, in bytes.
+func (b *Body) Buffered() int { return int(min(int64(b.c.at[1]-b.at), b.left)) }
+
 // Begun says whether some of the body was read from the connection.
 func (b *Body) Begun() bool { return b.streamed }
 
