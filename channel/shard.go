@@ -63,7 +63,7 @@ var _ raftlog.Machine = (*Shard)(nil)
 
 // freeShare is the part of the memory for events, in the tail and in the cache, that
 // may be free for others: 1/freeShare.
-const freeShare = 8
+const freeShare = 4
 
 // NewShard makes an empty shard. It is the machine of a group that is opened
 // after it; Bind ties the two before anything else is called.
