@@ -115,8 +115,9 @@ func TestForgottenEventsAreReadFromTheLog(t *testing.T) {
 	w := newWorld(t)
 	ch := w.channel("a", 1)
 	w.fill(ch, 50)
-	p, full := ch.Partitions()[0], w.shard.tail.bytes
+	p, full, room := ch.Partitions()[0], w.shard.tail.bytes, w.log.Room()
 	freed := w.log.Forget()
+	w.equal("room for others", w.log.Room(), room+freed)
 	w.equal("entries left: the newest", len(w.shard.tail.entries), 1)
 	w.equal("bytes", freed, full-w.shard.tail.bytes)
 	w.equal("again", w.log.Forget(), 0)

@@ -261,6 +261,15 @@ func (t *tail) reset() {
 	t.bytes, t.entries, t.first = 0, nil, 0
 }
 
+// Room is how many bytes of recent events there is room for in memory, beside those
+// that are there.
+func (l *Log) Room() int64 {
+	t := &l.shard.tail
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return max(0, t.limit-t.bytes)
+}
+
 // Forget drops the recent events that are kept in memory, but for the newest
 // entry's, and gives the bytes that are free thereby. Who has yet to read one
 // reads it from the disk.

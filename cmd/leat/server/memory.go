@@ -36,8 +36,11 @@ type keeper struct {
 	// collected tells of each collection, after which the next is paced: what was
 	// right for a small heap would let a large one grow beyond all bounds.
 	collected <-chan struct{}
-	// garbage is how much may gather at least.
+	// garbage is how much may gather at least, beside what room tells: what caches
+	// that are empty are about to take, when a load begins, is no garbage, and to
+	// collect for its sake would hit each load in its second second.
 	garbage int64
+	room    func() int64
 	percent int // as paced last; 0: not yet
 	logger  *slog.Logger
 }
@@ -49,8 +52,8 @@ type usage struct {
 	spare     int64 // garbage, as far as it is known, and what is free
 }
 
-func newKeeper(ctx context.Context, every time.Duration, garbage int64, logger *slog.Logger, forget ...func() int64) *keeper {
-	k := &keeper{every: every, usage: heapUsage, give: giveBack, drop: dropProgram, forget: forget, garbage: garbage, logger: logger}
+func newKeeper(ctx context.Context, every time.Duration, garbage int64, room func() int64, logger *slog.Logger, forget ...func() int64) *keeper {
+	k := &keeper{every: every, usage: heapUsage, give: giveBack, drop: dropProgram, forget: forget, garbage: garbage, room: room, logger: logger}
 	if os.Getenv("GOGC") == "" { // it says how
 		k.pace = func(percent int) { debug.SetGCPercent(percent) }
 		k.collected = collections(ctx)
@@ -130,7 +133,7 @@ func (k *keeper) setPace(live int64) {
 	if k.pace == nil || live <= 0 {
 		return
 	}
-	percent := max(leastPercent, int(min(k.garbage/max(live/100, 1), 1000)))
+	percent := max(leastPercent, int(min((k.garbage+k.room())/max(live/100, 1), 1000)))
 	if 10*max(percent-k.percent, k.percent-percent) > k.percent {
 		k.percent = percent
 		k.pace(percent)

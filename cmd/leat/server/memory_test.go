@@ -118,12 +118,20 @@ func TestMemoryOfTheStartGoesBack(t *testing.T) {
 
 func TestGarbageGathersBesideASmallHeap(t *testing.T) {
 	var paced []int
-	k := &keeper{garbage: 128 << 20, pace: func(percent int) { paced = append(paced, percent) }}
+	room := int64(0)
+	k := &keeper{garbage: 128 << 20, room: func() int64 { return room }, pace: func(percent int) { paced = append(paced, percent) }}
 	for _, live := range []int64{0, 32 << 20, 33 << 20, 64 << 20, 256 << 20, 1 << 30, 1 << 20} {
 		k.setPace(live)
 	}
 	if want := []int{400, 200, 50, 1000}; !slices.Equal(paced, want) {
 		t.Errorf("garbage is collected at %d percent, want %d", paced, want)
+	}
+	paced, room = nil, 64<<20 // caches are empty, and then full again
+	k.setPace(64 << 20)
+	room = 0
+	k.setPace(64 << 20)
+	if want := []int{300, 200}; !slices.Equal(paced, want) {
+		t.Errorf("beside empty caches garbage is collected at %d percent, want %d", paced, want)
 	}
 	k.pace, k.percent = nil, 0 // GOGC says how
 	k.setPace(64 << 20)

@@ -104,7 +104,7 @@ func Run(ctx context.Context, s settings.Server, version string, logger *slog.Lo
 		return err
 	}
 	logger.Info("ready", "http", e.HTTP, "api", e.API, "kubeconfig", e.Kubeconfig, "version", version)
-	stops.push("memory", run(ctx, "memory", fail, newKeeper(ctx, s.MemoryInterval, int64(s.GarbageBytes), logger, meta.Forget, log.Forget, api.Forget).run))
+	stops.push("memory", run(ctx, "memory", fail, newKeeper(ctx, s.MemoryInterval, int64(s.GarbageBytes), log.Room, logger, meta.Forget, log.Forget, api.Forget).run))
 	if ready != nil {
 		stops.push("what follows the start", run(ctx, "after the start", fail, func(ctx context.Context) error { return ready(ctx, e) }))
 	}
