@@ -157,7 +157,7 @@ func (s *Store) wipe() error {
 	if err != nil {
 		return err
 	}
-	s.db = db
+	s.db, s.tables.compacted = db, false
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.meta = meta{rev: firstRev, floor: firstRev}

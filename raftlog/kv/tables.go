@@ -2,7 +2,9 @@ package kv
 
 import (
 	"context"
+	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,10 +14,11 @@ import (
 // What is written gathers in memory, and goes to disk as a table of level 0, all
 // of which a read asks. Badger's own compactors merge them, but each of them looks
 // twenty times a second whether there is anything to merge, for as long as the
-// database is open: two thirds of what an idle server did. So there are none, and
-// tables are merged when there are some and the writes have paused; without a
-// pause, when there are many. A merge goes on for as long as new tables come,
-// so it is better done when none do.
+// database is open: two thirds of what an idle server did. So it is opened without
+// them, and tables are merged when there are some and the writes have paused. Such
+// a merge goes on for as long as new tables come, so it is of no use where the
+// writes do not pause: then, when there are many tables, the database is opened
+// again with compactors, until the writes pause.
 const (
 	memTableBytes = 8 << 20
 	severalTables = 5
@@ -33,13 +36,18 @@ func mergedByUs(o *badger.Options) {
 	o.NumLevelZeroTablesStall = math.MaxInt32
 }
 
+// compactors are as many as badger needs at least, where it has any.
+const compactors = 2
+
 // tables are the database's, as far as they have to be merged.
 type tables struct {
 	// merging is held while tables are merged and while the database is replaced.
 	// It is taken before dbMu.
 	merging sync.Mutex
-	word    chan struct{} // holds one: something was written
-	some    int           // bytes written since the last word
+	// compacted: badger merges by itself. Guarded by merging.
+	compacted bool
+	word      chan struct{} // holds one: something was written
+	some      int           // bytes written since the last word
 }
 
 // wrote is told of all that is written, by the one who writes.
@@ -68,12 +76,59 @@ func (s *Store) mergeTables(ctx context.Context) {
 			return
 		case <-s.tables.word:
 		}
-		for s.levelZero() < s.o.manyTables && s.writing(ctx) {
+		for s.writing(ctx) {
+			if s.levelZero() >= s.o.manyTables {
+				s.compacted(true)
+			}
 		}
-		if ctx.Err() == nil && s.levelZero() >= severalTables {
+		if ctx.Err() != nil {
+			return
+		}
+		if !s.compacted(false) {
+			s.tables.tell() // it is tried again after another pause
+		} else if s.levelZero() >= severalTables {
 			s.merge()
 		}
 	}
+}
+
+// compacted has badger merge by itself, or not any more, as soon as it has nothing
+// left to merge. It says no where that has to be tried again: nobody waits for the
+// end of a merge, nor for a reader that takes long, as a snapshot does.
+func (s *Store) compacted(byItself bool) bool {
+	s.tables.merging.Lock()
+	defer s.tables.merging.Unlock()
+	if s.tables.compacted == byItself {
+		return true
+	}
+	if !s.dbMu.TryLock() {
+		return false
+	}
+	defer s.dbMu.Unlock()
+	if s.db == nil || s.room() != nil {
+		return true // it is closed, or must not be written
+	}
+	if s.tables.compacted && slices.ContainsFunc(s.db.Levels(), func(l badger.LevelInfo) bool { return l.Score >= 1 }) {
+		return false
+	}
+	o := badgerOptions(s.path, s.o.Logger)
+	if byItself {
+		o.NumCompactors = compactors
+	}
+	err := s.db.Close()
+	s.db = nil
+	if err == nil {
+		s.db, err = badger.OpenManaged(o)
+	}
+	if err != nil {
+		s.fail(fmt.Errorf("open the database again: %w", err))
+		return true
+	}
+	s.tables.compacted = byItself
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.discard()
+	return true
 }
 
 // writing waits for a word, and says whether it came before a pause.

@@ -70,25 +70,39 @@ func TestTablesAreMergedWhenTheWritesPause(t *testing.T) {
 	mustHold(t, s, held)
 }
 
+// TestManyTablesAreMergedWithoutAPause: while the writes go on, tables become fewer
+// again and again; when they have paused, nothing runs any more.
 func TestManyTablesAreMergedWithoutAPause(t *testing.T) {
-	o := kv.Options{Clock: kvtest.NewClock()} // which stands still
-	o.SetManyTables(8)
-	s, _ := kvtest.Open(t, o)
-	held := map[string]string{}
-	for i, most := 0, 0; ; i++ {
-		key := fmt.Sprint("/", i%40)
-		held[key] = fmt.Sprint(i) + strings.Repeat("x", 500<<10)
-		mustPut(t, s, key, held[key])
-		if n := s.LevelZero(); n >= most {
-			most = n
-		} else {
-			break // they became fewer
+	synctest.Test(t, func(t *testing.T) {
+		o := kv.Options{}
+		o.SetManyTables(7)
+		s, _ := kvtest.Open(t, o)
+		held := map[string]string{}
+		fewer, was := 0, 0
+		for i := 0; fewer < 3; i++ {
+			key := fmt.Sprint("/", i%40)
+			held[key] = fmt.Sprint(i) + strings.Repeat("x", 500<<10)
+			mustPut(t, s, key, held[key])
+			time.Sleep(20 * time.Millisecond)
+			n := s.LevelZero()
+			if n < was {
+				fewer++
+			}
+			if was = n; i > 2000 {
+				t.Fatalf("tables became fewer %d times in %d writes, and are %d", fewer, i, n)
+			}
 		}
-		if i > 2000 {
-			t.Fatalf("%d tables after %d writes", most, i)
+		mustHold(t, s, held)
+		time.Sleep(time.Minute)
+		if n := s.LevelZero(); n >= 7 {
+			t.Errorf("%d tables are left after the writes", n)
 		}
-	}
-	mustHold(t, s, held)
+		idles(t)
+		mustHold(t, s, held)
+		if err := s.Close(); err != nil { // or its tickers would not let the time stand
+			t.Error(err)
+		}
+	})
 }
 
 // runs counts, as the runtime samples them, how often a goroutine of the process
@@ -102,18 +116,23 @@ func runs() (n uint64) {
 	return n
 }
 
-// An hour in which nothing is written takes next to nothing. Compactors that look
-// for work twenty times a second would run 72,000 times each, of which the runtime
-// samples every eighth.
+// idles sees to it that an hour in which nothing is written takes next to nothing.
+// Compactors that look for work twenty times a second would run 72,000 times each,
+// of which the runtime samples every eighth.
+func idles(t *testing.T) {
+	t.Helper()
+	before := runs()
+	time.Sleep(time.Hour)
+	if n := runs() - before; n > 2000 {
+		t.Errorf("goroutines began to run %d times, as far as they were sampled", n)
+	}
+}
+
 func TestIdleStoreHardlyRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := kvtest.Open(t, kv.Options{})
 		mustPut(t, s, "/a", "1")
-		before := runs()
-		time.Sleep(time.Hour)
-		if n := runs() - before; n > 2000 {
-			t.Errorf("goroutines began to run %d times, as far as they were sampled", n)
-		}
+		idles(t)
 		if err := s.Close(); err != nil { // or its tickers would not let the time stand
 			t.Error(err)
 		}
