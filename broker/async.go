@@ -198,10 +198,11 @@ func (b *begun) release() {
 }
 
 // Flush implements http1.Async.
-func (y *async) Flush() {
+func (y *async) Flush() (wait func()) {
 	y.arrival, y.latest.path, y.latest.target, y.latest.to = event.Value{}, "", target{}, nil
-	if y.to != nil {
-		y.to.Flush()
-		y.to = nil
+	to := y.to
+	if y.to = nil; to == nil {
+		return nil
 	}
+	return to.Commit
 }

@@ -138,7 +138,7 @@ func TestLoopLooksUpAnewAfterEachFlush(t *testing.T) {
 		t.Fatal("not begun")
 	}
 	gone = true
-	y.Flush()
+	y.Flush()()
 	if begin() {
 		t.Error("what is gone has taken an event")
 	}

@@ -22,6 +22,8 @@ func (nowhere) Begin([]*event.Event, time.Time, func(error)) error { return nil 
 
 func (nowhere) Flush() {}
 
+func (nowhere) Commit() {}
+
 func (nowhere) ID() channel.ID { return channel.ID{} }
 
 // everywhere resolves each path to it.

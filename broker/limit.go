@@ -1,10 +1,8 @@
 package broker
 
 import (
-	"errors"
 	"net"
 	"sync"
-	"syscall"
 )
 
 // LimitConns bounds the connections that a listener has accepted at once.
@@ -55,10 +53,8 @@ func (c *limitedConn) Close() error {
 	return err
 }
 
-// SyscallConn implements syscall.Conn, where the connection does.
-func (c *limitedConn) SyscallConn() (syscall.RawConn, error) {
-	if s, ok := c.Conn.(syscall.Conn); ok {
-		return s.SyscallConn()
-	}
-	return nil, errors.ErrUnsupported
-}
+// NetConn implements http1.Wrapper.
+func (c *limitedConn) NetConn() net.Conn { return c.Conn }
+
+// SetNetConn implements http1.Wrapper.
+func (c *limitedConn) SetNetConn(other net.Conn) { c.Conn = other }

@@ -64,6 +64,8 @@ func (c *fakeChannel) Begin(events []*event.Event, by time.Time, done func(error
 	return nil
 }
 
+func (c *fakeChannel) Commit() { c.Flush() }
+
 func (c *fakeChannel) Flush() {
 	c.mu.Lock()
 	waiting := c.waiting

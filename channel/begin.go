@@ -15,9 +15,12 @@ type Beginner interface {
 	// needs, so it must not wait. After an error of Begin it is not called;
 	// raftlog.ErrWouldWait has nothing begun, and says that Append may succeed. The
 	// events may change again when Begin has returned. They are on their way after
-	// the next Flush.
+	// the next Flush or Commit.
 	Begin(events []*event.Event, by time.Time, done func(error)) error
 	Flush()
+	// Commit is Flush for who may wait for the disk: where nothing else is on its
+	// way, what has begun is made durable, and each done called, before it returns.
+	Commit()
 }
 
 // beginner is a Group that takes commands from who does not wait;
@@ -25,6 +28,7 @@ type Beginner interface {
 type beginner interface {
 	Begin(class raftlog.Class, cmd []byte, by time.Time, done func(error)) error
 	Flush()
+	Commit()
 }
 
 var (
@@ -53,5 +57,12 @@ func (c *raftChannel) Begin(events []*event.Event, by time.Time, done func(error
 func (c *raftChannel) Flush() {
 	if c.shard.beginner != nil {
 		c.shard.beginner.Flush()
+	}
+}
+
+// Commit implements Beginner.
+func (c *raftChannel) Commit() {
+	if c.shard.beginner != nil {
+		c.shard.beginner.Commit()
 	}
 }

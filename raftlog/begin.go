@@ -46,6 +46,11 @@ func (g *Group) begin(w waiter, cmd ...[]byte) error {
 // Flush has what has begun on its way, at once where nothing else is.
 func (g *Group) Flush() { g.coalescer.flush() }
 
+// Commit is Flush for who may wait for the disk: where nothing else is on its way,
+// the caller's own goroutine makes what has begun durable, and calls each done,
+// before Commit returns. No other goroutine has to be woken for it, nor by it.
+func (g *Group) Commit() { g.coalescer.commitHere() }
+
 // waiter is who began a command, and does not wait for it.
 type waiter struct {
 	i         int // of the command in its batch
@@ -117,6 +122,22 @@ func (c *coalescer) flush() {
 	}
 }
 
+// commitHere is flush that commits, where nothing is in flight.
+func (c *coalescer) commitHere() {
+	c.mu.Lock()
+	c.beginning = time.Time{}
+	b := c.cut()
+	if b != nil {
+		c.telling.Add(1) // run waits for its end
+	}
+	c.mu.Unlock()
+	if b == nil {
+		return // whoever commits now has run woken for what waits
+	}
+	defer c.telling.Done()
+	c.told(b, c.complete(b))
+}
+
 // giveUp tells those whose time has passed, and has it looked again when the
 // next one's will have.
 func (c *coalescer) giveUp() {
@@ -166,12 +187,11 @@ func (c *coalescer) answer(b *batch, waiters []waiter) {
 	if len(waiters) == 0 {
 		return
 	}
-	defer c.telling.Done()
 	if len(waiters) == 1 {
-		c.tell(waiters, b.results, b.err)
-		c.keepRoom(waiters)
+		c.told(b, waiters)
 		return
 	}
+	defer c.telling.Done()
 	var left atomic.Int64 // who have not been told
 	left.Store(int64(len(waiters)))
 	for some := range slices.Chunk(waiters, mostTold) {
@@ -182,6 +202,16 @@ func (c *coalescer) answer(b *batch, waiters []waiter) {
 			}
 		})
 	}
+}
+
+// told tells who waited for a batch, on this goroutine.
+func (c *coalescer) told(b *batch, waiters []waiter) {
+	if len(waiters) == 0 {
+		return
+	}
+	defer c.telling.Done()
+	c.tell(waiters, b.results, b.err)
+	c.keepRoom(waiters)
 }
 
 func (c *coalescer) tell(waiters []waiter, results []any, err error) {

@@ -117,6 +117,52 @@ func TestBegunCommandsAreToldWhatBecame(t *testing.T) {
 	})
 }
 
+// TestCommitIsTheCallers: who commits has made durable what was begun, and told all,
+// when that returns. What comes meanwhile is for others, as is all where something is
+// on its way.
+func TestCommitIsTheCallers(t *testing.T) {
+	beginning(t, func(c *coalescer, o *outcomes, begin func(string, time.Duration), release chan error, stop func()) {
+		returned := make(chan int)
+		commit := func() {
+			c.commitHere()
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			returned <- len(o.told)
+		}
+		begin("a", time.Hour)
+		begin("b", time.Hour)
+		go commit()
+		synctest.Wait()
+		begin("c", time.Hour)
+		go commit()
+		if told := <-returned; told != 0 {
+			t.Errorf("%d were told by who had nothing to commit", told)
+		}
+		release <- nil // a and b
+		if told := <-returned; told != 2 {
+			t.Errorf("the caller returns when %d of 2 have been told", told)
+		}
+		release <- nil // c
+		synctest.Wait()
+		o.expect(t, map[string]error{"a": nil, "b": nil, "c": nil})
+		begin("last", time.Hour)
+		go commit()
+		synctest.Wait()
+		stop()
+		synctest.Wait()
+		select {
+		case <-c.stopped:
+			t.Error("it has ended while somebody commits")
+		default:
+		}
+		release <- nil
+		<-returned
+		<-c.stopped
+		o.expect(t, map[string]error{"a": nil, "b": nil, "c": nil, "last": nil})
+		c.commitHere() // there is nothing any more
+	})
+}
+
 // TestBegunCommandsEndInTime: each by its own, in flight and in the queue; what
 // becomes of them later they are not told.
 func TestBegunCommandsEndInTime(t *testing.T) {

@@ -24,16 +24,10 @@ import (
 // allocated for it is little more than what it keeps.
 func TestGatheringLeavesLittleGarbage(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which empties the pool of buffers
-	c := newCoalescer(1<<20, 8<<20, time.Now, noLimit, nil)
-	entry := func(sizes ...int) int {
-		for i, size := range sizes {
-			if _, _, err := c.add(Events, bytes.Repeat([]byte{byte(i)}, size)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		b := c.cut()
-		c.own(b)
-		_, commands, err := decodeEntry(b.buf)
+	var sizes []int
+	kept := 0
+	c := newCoalescer(1<<20, 8<<20, time.Now, noLimit, committed(func(data []byte) ([]any, error) {
+		_, commands, err := decodeEntry(data)
 		if err != nil || len(commands) != len(sizes) {
 			t.Fatalf("%d commands of %d, %v", len(commands), len(sizes), err)
 		}
@@ -42,19 +36,27 @@ func TestGatheringLeavesLittleGarbage(t *testing.T) {
 				t.Errorf("command %d of %v does not read back", i, sizes)
 			}
 		}
-		kept := len(b.buf)
-		c.finish(b, make([]any, b.n), nil)
-		return kept
+		kept += len(data)
+		return nil, nil
+	}))
+	entry := func() {
+		for i, size := range sizes {
+			if _, _, err := c.add(Events, bytes.Repeat([]byte{byte(i)}, size)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.commitHere()
 	}
 	// The best of many rounds, as the pool may lose a buffer at any time, and does
 	// so at random under the race detector.
 	garbage := math.Inf(1) // for each byte that is kept
 	var before, after runtime.MemStats
 	for range 40 {
-		kept, handed := 0, 0
+		handed := 0
+		kept = 0
 		runtime.ReadMemStats(&before)
-		for _, sizes := range [][]int{slices.Repeat([]int{16 << 10}, 50), {1}, slices.Repeat([]int{80 << 10}, 12), {40 << 10}, slices.Repeat([]int{1 << 10}, 100)} {
-			kept += entry(sizes...)
+		for _, sizes = range [][]int{slices.Repeat([]int{16 << 10}, 50), {1}, slices.Repeat([]int{80 << 10}, 12), {40 << 10}, slices.Repeat([]int{1 << 10}, 100)} {
+			entry()
 			for _, size := range sizes {
 				handed += size
 			}

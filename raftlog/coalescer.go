@@ -94,7 +94,7 @@ type coalescer struct {
 
 	kick    chan struct{} // wakes run: there is something to cut, or to end
 	stopped chan struct{}
-	telling sync.WaitGroup // who is being told what became of what was begun
+	telling sync.WaitGroup // who is being told what became of what was begun, and who commits it
 }
 
 // commitFunc makes one entry durable and applies it, and gives one result for each
@@ -239,11 +239,7 @@ func (c *coalescer) run(ctx context.Context) {
 	})
 	for ctx.Err() == nil {
 		if b := c.next(); b != nil {
-			c.awaitCopies(b)
-			c.own(b)
-			results, err := c.commit(b.buf, b.lent, b.sums)
-			c.takeBack(b)
-			c.finish(b, results, err)
+			c.answer(b, c.complete(b))
 			continue
 		}
 		select {
@@ -276,8 +272,13 @@ func (c *coalescer) next() *batch {
 	return c.cut()
 }
 
-// finish answers those whose commands are in a batch.
-func (c *coalescer) finish(b *batch, results []any, err error) {
+// complete commits the batch that is in flight, tells those who propose, and gives
+// those who are still to be told.
+func (c *coalescer) complete(b *batch) []waiter {
+	c.awaitCopies(b)
+	c.own(b)
+	results, err := c.commit(b.buf, b.lent, b.sums)
+	c.takeBack(b)
 	b.results, b.err = results, err
 	if err == nil && results != nil && len(results) != b.n {
 		b.err = fmt.Errorf("log: apply returned %d results for %d commands", len(results), b.n)
@@ -289,18 +290,22 @@ func (c *coalescer) finish(b *batch, results []any, err error) {
 	c.pending -= b.size
 	c.flying, c.crowded = nil, b.n > 1
 	waiters := c.takeWaiters(b)
+	if len(c.queue) > 0 {
+		c.wake() // it may be another goroutine that commits
+	}
 	c.mu.Unlock()
 	if b.lent != nil {
 		b.lent.Release()
 	}
 	b.buf, b.lent = nil, nil
 	close(b.done)
-	c.answer(b, waiters)
+	return waiters
 }
 
-// cut takes the oldest batch and stamps it; mu is held.
+// cut takes the oldest batch and stamps it, unless another one is in flight; mu is
+// held.
 func (c *coalescer) cut() *batch {
-	if len(c.queue) == 0 {
+	if c.flying != nil || len(c.queue) == 0 {
 		return nil
 	}
 	b := c.queue[0]

@@ -78,8 +78,13 @@ func (c *committer) commit(data []byte, in *Buffer, sums []segment.Sum) ([]any, 
 
 // store writes an entry, and applies it.
 func (c *committer) store(data []byte, in *Buffer, sums []segment.Sum) ([]any, error) {
-	if c.g.raft.State() != raft.Leader {
+	select {
+	case <-c.g.broken:
 		return nil, ErrNotLeader // it is ending
+	default:
+	}
+	if c.g.raft.State() != raft.Leader {
+		return nil, ErrNotLeader
 	}
 	l := &raft.Log{Index: c.stored.Load() + 1, Term: c.term, Type: raft.LogCommand, Data: data, AppendedAt: time.Now()}
 	switch err := c.g.log.StoreSummed(l, sums); {

@@ -33,9 +33,9 @@ func (g *Group) openStores() error {
 	var once sync.Once
 	report := func(err error) {
 		once.Do(func() {
-			g.o.Fatal(fmt.Errorf("group %s: %w", g.o.Name, err))
 			g.failed = err
-			close(g.broken)
+			close(g.broken) // first: nothing is taken once that is told
+			g.o.Fatal(fmt.Errorf("group %s: %w", g.o.Name, err))
 		})
 	}
 	store, err := segment.Open(segment.Options{

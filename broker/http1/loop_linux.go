@@ -16,8 +16,13 @@ import (
 // A loop serves many connections from one goroutine: it reads of all of them
 // what has come, has the requests begun (Async), and then all of them on their
 // way at once. Answers are written by whoever learns that they are known, many
-// in a row. No goroutine is woken for a request, and a connection that has rested
-// for a while has neither stack nor buffer.
+// in a row: mostly the loop's goroutine, which makes what it has begun durable
+// itself (Async.Flush), so that no goroutine is woken for a request. A connection
+// that has rested for a while has neither stack nor buffer.
+//
+// Where a disk keeps the loop's goroutine for long, another one takes the loop
+// over (heir), so that other connections are still served, and be it with the news
+// that the disk stalls.
 //
 // A connection comes to a loop when its latest requests have come whole with one
 // read, and leaves it, for a goroutine of its own, when one does not, or is not
@@ -34,7 +39,11 @@ type loop struct {
 	s     *Server
 	async Async
 
-	// poll is the epoll's file: to wait for it is Go's poller's.
+	// epoll is told of the connections' events. It is waited for directly, or by Go's
+	// poller, for which it is in another one, poll, that tells of it while it is asked
+	// to (see next).
+	epoll  int
+	direct bool
 	poll   *os.File
 	wait   syscall.RawConn
 	events []unix.EpollEvent
@@ -43,10 +52,15 @@ type loop struct {
 	// wake is an eventfd, written when queue is not empty any more.
 	wake *os.File
 
+	heir heir
+
 	mu    sync.Mutex
 	conns []*conn // by descriptor
 	queue []*conn
 }
+
+// moment is how long a loop waits by itself for what comes next, in ms.
+const moment = 1
 
 // sweeps is how often, within the time that a connection may rest, it is looked
 // which have done so for too long.
@@ -82,6 +96,7 @@ func (s *Server) aLoop() *loop {
 				l.none = true
 				break
 			}
+			one.heir.takeOver = one.run
 			l.all = append(l.all, one)
 			go one.run() // until stop
 		}
@@ -94,57 +109,109 @@ func (s *Server) aLoop() *loop {
 }
 
 func newLoop(s *Server) (l *loop, err error) {
-	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	l = &loop{s: s, async: s.o.Async(), epoll: -1, direct: runtime.GOMAXPROCS(0) > 1, events: make([]unix.EpollEvent, mostEvents)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.close())
+		}
+	}()
+	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
 	// Only a descriptor that does not block is Go's poller's.
-	if err := unix.SetNonblock(epoll, true); err != nil {
-		return nil, errors.Join(os.NewSyscallError("fcntl", err), unix.Close(epoll))
+	if err := unix.SetNonblock(poll, true); err != nil {
+		return nil, errors.Join(os.NewSyscallError("fcntl", err), unix.Close(poll))
 	}
-	l = &loop{s: s, async: s.o.Async(), poll: os.NewFile(uintptr(epoll), "epoll"), events: make([]unix.EpollEvent, mostEvents)}
-	if l.wait, err = l.poll.SyscallConn(); err == nil {
-		err = l.poll.SetReadDeadline(time.Now().Add(s.o.IdleTimeout / sweeps))
+	l.poll = os.NewFile(uintptr(poll), "epoll")
+	if l.wait, err = l.poll.SyscallConn(); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, errors.Join(err, l.poll.Close())
+	if err := l.poll.SetReadDeadline(time.Now().Add(s.o.IdleTimeout / sweeps)); err != nil {
+		return nil, err
+	}
+	if err := control(poll, unix.EPOLL_CTL_ADD, l.epoll, unix.EPOLLIN); err != nil {
+		return nil, err
 	}
 	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {
-		return nil, errors.Join(os.NewSyscallError("eventfd", err), l.poll.Close())
+		return nil, os.NewSyscallError("eventfd", err)
 	}
 	l.wake = os.NewFile(uintptr(wake), "eventfd")
-	if err := l.watch(wake, unix.EPOLLIN); err != nil {
-		return nil, errors.Join(err, l.wake.Close(), l.poll.Close())
+	return l, l.watch(wake, unix.EPOLLIN)
+}
+
+// close gives back what the loop has; nobody uses it any more.
+func (l *loop) close() error {
+	var errs []error
+	for _, f := range []*os.File{l.wake, l.poll} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
 	}
-	return l, nil
+	if l.epoll >= 0 {
+		errs = append(errs, unix.Close(l.epoll))
+	}
+	return errors.Join(errs...)
 }
 
 // watch asks to be told once of each change of a descriptor.
-func (l *loop) watch(fd int, events uint32) (result error) {
-	err := l.wait.Control(func(epoll uintptr) {
-		result = os.NewSyscallError("epoll_ctl", unix.EpollCtl(int(epoll), unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events | unix.EPOLLET, Fd: int32(fd)}))
-	})
+func (l *loop) watch(fd int, events uint32) error {
+	return control(l.epoll, unix.EPOLL_CTL_ADD, fd, events|unix.EPOLLET)
+}
+
+func control(epoll, op, fd int, events uint32) error {
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(epoll, op, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}))
+}
+
+// next waits for events: for a moment by itself, as those who have just been answered
+// are likely to ask again, and then by Go's poller, which has two threads woken for
+// the first of them. A loop that waits by itself keeps one of the processors that Go
+// schedules for, until the scheduler notices, so it must not be the only one.
+func (l *loop) next() error {
+	looked := func(uintptr) bool { return l.look(0) }
+	if !l.direct {
+		return l.wait.Read(looked)
+	}
+	if l.look(moment) {
+		return nil
+	}
+	if err := l.tell(unix.EPOLLIN); err != nil {
+		return err
+	}
+	return errors.Join(l.wait.Read(looked), l.tell(0))
+}
+
+// tell has Go's poller told of these events of epoll from now on, also of those that
+// have come before.
+func (l *loop) tell(events uint32) (result error) {
+	err := l.wait.Control(func(poll uintptr) { result = control(int(poll), unix.EPOLL_CTL_MOD, l.epoll, events) })
 	return errors.Join(err, result)
 }
 
-// run serves the loop's connections until it is stopped.
+// look takes the events that there are, or come within so many ms.
+func (l *loop) look(within int) bool {
+	n, _ := unix.EpollWait(l.epoll, l.events, within) // it fails when a signal comes
+	l.ready = max(n, 0)
+	return n > 0
+}
+
+// run serves the loop's connections until it is stopped, or another goroutine does.
 func (l *loop) run() {
-	defer l.wake.Close() // nobody is left to write to it
-	look := func(epoll uintptr) bool {
-		n, err := unix.EpollWait(int(epoll), l.events, 0)
-		l.ready = max(n, 0)
-		return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
-	}
 	for {
-		switch err := l.wait.Read(look); {
+		switch err := l.next(); {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			l.sweep()
-			if l.poll.SetReadDeadline(time.Now().Add(l.s.o.IdleTimeout/sweeps)) != nil {
-				return // it is closed
+			if l.poll.SetReadDeadline(time.Now().Add(l.s.o.IdleTimeout/sweeps)) == nil {
+				continue
 			}
-			continue
+			fallthrough // it is closed
 		case err != nil:
+			l.heir.end()
+			_ = l.close() // nobody is left who could be told
 			return
 		}
 		now := time.Now()
@@ -156,7 +223,9 @@ func (l *loop) run() {
 		for _, c := range l.queued() {
 			c.turn(now)
 		}
-		l.async.Flush()
+		if wait := l.async.Flush(); wait != nil && !l.heir.wait(wait) {
+			return
+		}
 	}
 }
 
@@ -256,21 +325,18 @@ func (l *loop) sweep() {
 }
 
 // add has a loop told of a connection's events from now on.
-func (l *loop) add(c *conn) (ok bool) {
+func (l *loop) add(c *conn) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	err := c.raw.Control(func(fd uintptr) {
-		if err := l.watch(int(fd), unix.EPOLLIN|unix.EPOLLRDHUP); err != nil {
-			l.s.o.Logger.Warn("a connection cannot be watched", "error", err)
-			return
-		}
-		c.loop, ok = l, true
-		if more := int(c.fd) + 1 - len(l.conns); more > 0 {
-			l.conns = append(l.conns, make([]*conn, more)...)
-		}
-		l.conns[c.fd] = c
-	})
-	return ok && err == nil
+	if err := l.watch(int(c.fd), unix.EPOLLIN|unix.EPOLLRDHUP); err != nil {
+		return err
+	}
+	c.loop = l
+	if more := int(c.fd) + 1 - len(l.conns); more > 0 {
+		l.conns = append(l.conns, make([]*conn, more)...)
+	}
+	l.conns[c.fd] = c
+	return nil
 }
 
 // remove has it told no more. The connection is active, or closed.
@@ -282,8 +348,5 @@ func (l *loop) remove(c *conn) {
 	if c.state.Load() == again {
 		c.state.Store(active)
 	}
-	// Where the connection is closed already, so is what this would undo.
-	_ = c.raw.Control(func(fd uintptr) {
-		_ = l.wait.Control(func(epoll uintptr) { _ = unix.EpollCtl(int(epoll), unix.EPOLL_CTL_DEL, int(fd), nil) })
-	})
+	_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, int(c.fd), nil) // it is there
 }

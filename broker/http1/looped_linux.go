@@ -3,6 +3,8 @@ package http1
 import (
 	"errors"
 	"math"
+	"net"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -13,16 +15,21 @@ import (
 
 // looped is what a connection needs in a loop.
 //
-// Its descriptor is read and written as it is: to ask the connection for it each
-// time would cost more than all else that is done besides. So whoever closes the
-// connection must be who has claimed it (see loop), or nobody might: others cut
-// it off.
+// There its descriptor is read and written as it is: to ask the connection for it
+// each time would cost more than all else that is done besides. It is a duplicate,
+// and the connection that it was taken from is closed: that is registered with Go's
+// poller, which would have a thread woken for whatever comes. Whoever gives it back
+// must be who has claimed the connection (see loop), or nobody might, and holds the
+// server's lock, as whoever cuts it off does.
 type looped struct {
 	// loop is the one that it is in. It changes while the connection is active.
 	loop *loop
 	// rested is when it began to rest, in ns since the Unix epoch.
 	rested atomic.Int64
-	fd     int32 // set with raw, once
+	// fd is its own descriptor; owned: it has one. The server's lock is held where
+	// that changes.
+	fd    int32
+	owned bool
 	// begun: a request is, and neither is it being answered nor the connection
 	// dropped for it.
 	begun atomic.Bool
@@ -31,7 +38,6 @@ type looped struct {
 	dropped atomic.Bool
 	// more: more may be there to be read than an event will tell of.
 	more bool
-	raw  syscall.RawConn
 }
 
 // enter makes a connection a loop's, where it is for one. It is not the caller's
@@ -40,14 +46,23 @@ func (c *conn) enter() bool {
 	if c.s.o.Async == nil || c.streak < c.trial || c.s.draining.Load() {
 		return false
 	}
-	if c.raw == nil && !c.byDescriptor() {
-		c.s.o.Logger.Debug("a connection has no descriptor", "peer", c.rwc.RemoteAddr().String())
+	l := c.s.aLoop()
+	if l == nil {
 		c.trial = neverTried
 		return false
 	}
-	l := c.s.aLoop()
-	if l == nil || !l.add(c) {
+	if err := c.detach(); err != nil {
+		c.s.o.Logger.Debug("a connection's descriptor cannot be used", "peer", c.rwc.RemoteAddr().String(), "error", err)
 		c.trial = neverTried
+		return false
+	}
+	if err := l.add(c); err != nil {
+		c.s.o.Logger.Warn("a connection cannot be watched", "error", err)
+		c.trial = neverTried
+		if !c.attach() {
+			c.drop()
+			return true
+		}
 		return false
 	}
 	c.rest(time.Now())
@@ -57,20 +72,54 @@ func (c *conn) enter() bool {
 // neverTried is a trial that no connection passes.
 const neverTried = math.MaxInt
 
-// byDescriptor prepares for reading and writing without waiting.
-func (c *conn) byDescriptor() (ok bool) {
-	s, ok := c.rwc.(syscall.Conn)
-	if !ok {
-		return false
+// detach takes the connection's descriptor from Go's poller.
+func (c *conn) detach() error {
+	inner := c.rwc
+	if w, ok := inner.(Wrapper); ok {
+		inner = w.NetConn()
 	}
-	raw, err := s.SyscallConn()
+	switch inner.(type) {
+	case *net.TCPConn, *net.UnixConn:
+	default:
+		return errors.ErrUnsupported // it may do something of its own when it is closed
+	}
+	raw, err := inner.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	own := -1
+	failed := raw.Control(func(fd uintptr) { own, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
+	if err := errors.Join(failed, os.NewSyscallError("fcntl", err)); err != nil {
+		return err
+	}
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	c.fd, c.owned = int32(own), true
+	_ = inner.Close() // the duplicate is left
+	return nil
+}
+
+// attach makes it a connection of Go's poller again. Where that cannot be had, it
+// has to be dropped.
+func (c *conn) attach() bool {
+	f := os.NewFile(uintptr(c.fd), "connection")
+	rwc, err := net.FileConn(f) // a duplicate
+	if err != nil {
+		c.s.o.Logger.Warn("a connection ends, as its descriptor cannot be duplicated", "error", err)
+	}
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	c.owned = false
+	_ = f.Close()
 	if err != nil {
 		return false
 	}
-	if raw.Control(func(fd uintptr) { c.fd = int32(fd) }) != nil {
-		return false
+	if w, ok := c.rwc.(Wrapper); ok {
+		w.SetNetConn(rwc)
+	} else {
+		c.rwc = rwc
 	}
-	c.raw = raw
+	c.readBy, c.writeBy = time.Time{}, time.Time{}
 	return true
 }
 
@@ -95,7 +144,9 @@ func (c *conn) turn(now time.Time) {
 		if p := recover(); p != nil {
 			c.panicked(p)
 			if begins && !c.begun.CompareAndSwap(true, false) {
+				c.s.mu.Lock()
 				c.cut() // another goroutine answers it, or has
+				c.s.mu.Unlock()
 			} else {
 				c.drop()
 			}
@@ -117,8 +168,9 @@ func (c *conn) turn(now time.Time) {
 			c.rest(now) // it was an event of something that has been read
 			return
 		default:
-			c.leave()
-			go c.serve()
+			if c.leave() {
+				go c.serve()
+			}
 			return
 		}
 	}
@@ -183,8 +235,9 @@ func (c *conn) finished() {
 	case err != 0 && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR):
 		c.drop() // the peer has gone
 	case n < len(c.out):
-		c.leave()
-		go c.finish(c.out[max(n, 0):], last)
+		if c.leave() {
+			go c.finish(c.out[max(n, 0):], last)
+		}
 	case last:
 		c.drop()
 	default:
@@ -225,21 +278,30 @@ func (c *conn) rest(now time.Time) {
 	}
 }
 
-// leave makes a connection that is active its goroutine's again.
-func (c *conn) leave() {
+// leave makes a connection that is active its goroutine's again; where it cannot be
+// one, it ends.
+func (c *conn) leave() bool {
 	c.loop.remove(c)
 	c.streak, c.more = 0, false
 	if c.trial < neverTried/8 {
 		c.trial *= 8
 	}
+	if !c.attach() {
+		c.drop()
+		return false
+	}
+	return true
 }
 
 // cut ends a connection that another goroutine may be using: whoever that is finds
-// it at its end, and closes it.
+// it at its end, and closes it. The server's lock is held.
 func (c *conn) cut() {
+	if c.owned {
+		_ = unix.Shutdown(int(c.fd), unix.SHUT_RDWR) // where it fails, it has ended otherwise
+		return
+	}
 	if s, ok := c.rwc.(syscall.Conn); ok {
 		if raw, err := s.SyscallConn(); err == nil {
-			// Where it fails, the connection has ended otherwise.
 			_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
 			return
 		}
@@ -255,6 +317,12 @@ func (c *conn) drop() {
 	if c.loop != nil {
 		c.loop.remove(c)
 	}
-	_ = c.rwc.Close() // nobody is there to be told
+	c.s.mu.Lock()
+	if c.owned {
+		c.owned = false
+		_ = unix.Close(int(c.fd)) // nobody is there to be told
+	}
+	_ = c.rwc.Close()
+	c.s.mu.Unlock()
 	c.s.forget(c)
 }

@@ -47,8 +47,10 @@ type Async interface {
 	Begin(r *Request) bool
 	// Finish answers a request, on the goroutine that has called r.Done, now.
 	Finish(r *Request, a *Answer, now time.Time)
-	// Flush is called when all has been begun that there was.
-	Flush()
+	// Flush is called when all has been begun that there was. What it gives, unless
+	// nil, is called then, and may wait for what was begun, and call r.Done for it;
+	// where that takes long, the Async is another goroutine's meanwhile.
+	Flush() (wait func())
 }
 
 // Options of a Server. All must be set, but for Async.
@@ -78,6 +80,13 @@ type Server struct {
 	// empty is closed once there is no connection left, while the server drains.
 	empty chan struct{}
 	loops loops
+}
+
+// Wrapper is what a connection has to be that wraps another one, for a loop to serve
+// it: that one is closed meanwhile, and replaced when the connection leaves the loop.
+type Wrapper interface {
+	NetConn() net.Conn
+	SetNetConn(net.Conn)
 }
 
 // NewServer makes a server.

@@ -118,9 +118,9 @@ func (y *ofLoop) Begin(r *Request) bool {
 			<-y.w.block
 			r.Done()
 		}()
-	case n%3 == 0:
+	case n%3 == 0 && r.Path != "/stall":
 		r.Done()
-	case n%3 == 1:
+	case n%3 == 1 && r.Path != "/stall":
 		go r.Done()
 	default:
 		y.flushed = append(y.flushed, r)
@@ -135,11 +135,17 @@ func (y *ofLoop) Finish(r *Request, a *Answer, _ time.Time) {
 	y.w.handle(r, a)
 }
 
-func (y *ofLoop) Flush() {
-	for _, r := range y.flushed {
-		r.Done()
-	}
+func (y *ofLoop) Flush() (wait func()) {
+	flushed := y.flushed
 	y.flushed = nil
+	return func() {
+		for _, r := range flushed {
+			if r.Path == "/stall" {
+				<-y.w.block
+			}
+			r.Done()
+		}
+	}
 }
 
 func start(t *testing.T, l net.Listener, change ...func(*Options)) *world {
