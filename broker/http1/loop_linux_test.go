@@ -242,8 +242,11 @@ func TestLoopBesideAStall(t *testing.T) {
 	w, dial := inLoop(t)
 	slow, slower, other := dial(), dial(), dial()
 	for _, p := range []*peer{slow, slower} {
+		before := w.begun.Load()
 		p.send(post("/stall", "late"))
-		w.expectBegun(p)
+		for w.begun.Load() == before {
+			<-time.After(time.Millisecond)
+		}
 		for range 10 {
 			other.send(post("/", "now"))
 			other.expect(t, "202 now")
