@@ -14,7 +14,7 @@ import (
 // one look to the next; in bytes.
 const (
 	worthGivingBack  = 16 << 20
-	littleAllocation = 8 << 20
+	littleAllocation = 2 << 20
 )
 
 // keeper gives memory back to the system when the server has become idle: what
