@@ -13,7 +13,7 @@ import (
 // their partitions, terms, cursors and floors, in memory. The events stay in
 // the log, of which the machine knows where each run lies.
 //
-// Apply, Snapshot and Restore are raft's, from one goroutine; all else may be
+// Apply, Snapshot and Restore are the group's, one at a time; all else may be
 // called concurrently. Lock order: retention.mu, raftChannel.setting, then
 // raftChannel.mu, then Shard.mu.
 type Shard struct {

@@ -27,9 +27,7 @@ import (
 // A connection comes to a loop when its latest requests have come whole with one
 // read, and leaves it, for a goroutine of its own, when one does not, or is not
 // plain, or not for Async, or when the peer does not take its answer: whatever
-// has to be waited for. It stays registered with Go's poller, as what is
-// read and written here goes by its descriptor, without waiting; so to leave is
-// no more than to start the goroutine.
+// has to be waited for. Meanwhile its descriptor is not Go's poller's (see looped).
 //
 // Whose turn it is, the connection's state says. It is active from the event
 // that claims it (which only the loop does, under mu) until its answer is
@@ -49,6 +47,8 @@ type loop struct {
 	events []unix.EpollEvent
 	ready  int     // events
 	turns  []*conn // whose they are
+	// sweepAt is when sweep is due: the deadline of poll.
+	sweepAt time.Time
 	// wake is an eventfd, written when queue is not empty any more.
 	wake *os.File
 
@@ -108,40 +108,43 @@ func (s *Server) aLoop() *loop {
 	return l.all[l.next%len(l.all)]
 }
 
-func newLoop(s *Server) (l *loop, err error) {
-	l = &loop{s: s, async: s.o.Async(), epoll: -1, direct: runtime.GOMAXPROCS(0) > 1, events: make([]unix.EpollEvent, mostEvents)}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, l.close())
-		}
-	}()
+func newLoop(s *Server) (*loop, error) {
+	l := &loop{s: s, async: s.o.Async(), epoll: -1, direct: runtime.GOMAXPROCS(0) > 1, events: make([]unix.EpollEvent, mostEvents)}
+	if err := l.open(); err != nil {
+		return nil, errors.Join(err, l.close())
+	}
+	return l, nil
+}
+
+// open makes what the loop waits with; close is for what there is of it after an error.
+func (l *loop) open() (err error) {
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return nil, os.NewSyscallError("epoll_create1", err)
+		return os.NewSyscallError("epoll_create1", err)
 	}
 	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
-		return nil, os.NewSyscallError("epoll_create1", err)
+		return os.NewSyscallError("epoll_create1", err)
 	}
 	// Only a descriptor that does not block is Go's poller's.
 	if err := unix.SetNonblock(poll, true); err != nil {
-		return nil, errors.Join(os.NewSyscallError("fcntl", err), unix.Close(poll))
+		return errors.Join(os.NewSyscallError("fcntl", err), unix.Close(poll))
 	}
 	l.poll = os.NewFile(uintptr(poll), "epoll")
 	if l.wait, err = l.poll.SyscallConn(); err != nil {
-		return nil, err
+		return err
 	}
-	if err := l.poll.SetReadDeadline(time.Now().Add(s.o.IdleTimeout / sweeps)); err != nil {
-		return nil, err
+	if err := l.sweepLater(); err != nil {
+		return err
 	}
 	if err := control(poll, unix.EPOLL_CTL_ADD, l.epoll, unix.EPOLLIN); err != nil {
-		return nil, err
+		return err
 	}
 	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {
-		return nil, os.NewSyscallError("eventfd", err)
+		return os.NewSyscallError("eventfd", err)
 	}
 	l.wake = os.NewFile(uintptr(wake), "eventfd")
-	return l, l.watch(wake, unix.EPOLLIN)
+	return l.watch(wake, unix.EPOLLIN)
 }
 
 // close gives back what the loop has; nobody uses it any more.
@@ -170,13 +173,15 @@ func control(epoll, op, fd int, events uint32) error {
 // next waits for events: for a moment by itself, as those who have just been answered
 // are likely to ask again, and then by Go's poller, which has two threads woken for
 // the first of them. A loop that waits by itself keeps one of the processors that Go
-// schedules for, until the scheduler notices, so it must not be the only one.
-func (l *loop) next() error {
+// schedules for, until the scheduler notices, so it must not be the only one. That a
+// sweep is due only Go's poller says, which is asked then, however much comes; now is
+// when the latest events came.
+func (l *loop) next(now time.Time) error {
 	looked := func(uintptr) bool { return l.look(0) }
 	if !l.direct {
 		return l.wait.Read(looked)
 	}
-	if l.look(moment) {
+	if now.Before(l.sweepAt) && l.look(moment) {
 		return nil
 	}
 	if err := l.tell(unix.EPOLLIN); err != nil {
@@ -201,11 +206,11 @@ func (l *loop) look(within int) bool {
 
 // run serves the loop's connections until it is stopped, or another goroutine does.
 func (l *loop) run() {
-	for {
-		switch err := l.next(); {
+	for now := time.Now(); ; {
+		switch err := l.next(now); {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			l.sweep()
-			if l.poll.SetReadDeadline(time.Now().Add(l.s.o.IdleTimeout/sweeps)) == nil {
+			if l.sweepLater() == nil {
 				continue
 			}
 			fallthrough // it is closed
@@ -214,7 +219,7 @@ func (l *loop) run() {
 			_ = l.close() // nobody is left who could be told
 			return
 		}
-		now := time.Now()
+		now = time.Now()
 		turns := l.claimed()
 		for _, c := range turns {
 			c.turn(now)
@@ -322,6 +327,12 @@ func (l *loop) sweep() {
 		}
 		c.rest(time.Unix(0, c.rested.Load()))
 	}
+}
+
+// sweepLater has the next sweep due in time.
+func (l *loop) sweepLater() error {
+	l.sweepAt = time.Now().Add(l.s.o.IdleTimeout / sweeps)
+	return l.poll.SetReadDeadline(l.sweepAt)
 }
 
 // add has a loop told of a connection's events from now on.

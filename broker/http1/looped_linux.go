@@ -94,6 +94,9 @@ func (c *conn) detach() error {
 	}
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
+	if c.s.draining.Load() { // it may have been cut, which the duplicate was not
+		return errors.Join(net.ErrClosed, unix.Close(own))
+	}
 	c.fd, c.owned = int32(own), true
 	_ = inner.Close() // the duplicate is left
 	return nil
@@ -300,13 +303,7 @@ func (c *conn) cut() {
 		_ = unix.Shutdown(int(c.fd), unix.SHUT_RDWR) // where it fails, it has ended otherwise
 		return
 	}
-	if s, ok := c.rwc.(syscall.Conn); ok {
-		if raw, err := s.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
-			return
-		}
-	}
-	_ = c.rwc.Close() // it has no descriptor, and is in no loop
+	_ = c.rwc.Close() // nobody is there to be told
 }
 
 // drop ends a connection that no goroutine reads.
