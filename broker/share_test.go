@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // TestOneChannelLeavesRoomForOthers: large bodies sent to one broker, whose log
@@ -24,7 +25,13 @@ func TestOneChannelLeavesRoomForOthers(t *testing.T) {
 		wg.Go(func() { answers <- w.post(brokerPath, large, binary()...) })
 	}
 	for range bodies - fit {
-		a := <-answers
+		var a answer
+		select {
+		case a = <-answers:
+		case <-time.After(10 * time.Second):
+			close(leave)
+			t.Fatal("one channel has taken more than its share")
+		}
 		if a.status != http.StatusTooManyRequests || a.header.Get("Retry-After") != "1" || !strings.Contains(a.problem.Reason, "send again later") {
 			t.Errorf("%d, Retry-After %q: %s", a.status, a.header.Get("Retry-After"), a.body)
 		}
