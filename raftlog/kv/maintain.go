@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sort"
 	"time"
 
@@ -22,6 +23,7 @@ func (s *Store) maintain(ctx context.Context, p Proposer, begun time.Time) {
 	compact := begun.Add(s.o.CompactEvery)
 	var lastExpiry time.Time
 	for ctx.Err() == nil {
+		s.arm(math.MaxInt64) // what is written from here on may not be seen below
 		now := clock.Now()
 		next := compact
 		if s.longHistory() || !now.Before(compact) {
@@ -45,9 +47,7 @@ func (s *Store) maintain(ctx context.Context, p Proposer, begun time.Time) {
 				next = at
 			}
 		}
-		s.mu.Lock()
-		s.armed = next.UnixMicro()
-		s.mu.Unlock()
+		s.arm(next.UnixMicro())
 		timer := clock.After(max(next.Sub(now), time.Millisecond))
 		if !clock.Now().Before(next) {
 			continue // the clock was moved on since now, and the timer does not know
@@ -59,6 +59,13 @@ func (s *Store) maintain(ctx context.Context, p Proposer, begun time.Time) {
 		case <-timer:
 		}
 	}
+}
+
+// arm has the maintenance woken for what expires before a time.
+func (s *Store) arm(at int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.armed = at
 }
 
 func (s *Store) wakeMaintenance() {
