@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -257,6 +258,27 @@ func (w *world) expectBegun(peers ...*peer) {
 		}
 		<-time.After(time.Millisecond)
 	}
+}
+
+// TestLoopOnOneProcessor: a loop waits by Go's poller only, where it would keep the
+// only processor from all others.
+func TestLoopOnOneProcessor(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	w, dial := inLoop(t)
+	peers := []*peer{dial(), dial()}
+	if w.s.loops.all[0].direct {
+		t.Error("it waits by itself")
+	}
+	for i := range 20 {
+		for _, p := range peers {
+			p.send(post("/", fmt.Sprint(i)), post("/", "more"))
+			p.expect(t, fmt.Sprint("202 ", i), "202 more")
+		}
+	}
+	for _, p := range peers {
+		_ = p.Close()
+	}
+	w.expectConns(0)
 }
 
 // TestLoopBesideAStall: while its goroutine waits for what it has begun, the loop
