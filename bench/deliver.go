@@ -81,7 +81,7 @@ func deliverPart(ctx context.Context, b *bench) (err error) {
 		b.endToEnd("relay", ways["relay"]),
 		b.endToEnd("deliver", ways["leat"]),
 		b.endToEnd("fan-out", ways["fan"]),
-		b.sync("sync beside", 4<<10),
+		b.sync("sync beside", disks[0], 4<<10),
 		b.half("relay at half", ways["relay"], b.halfRelay),
 		b.half("deliver at half", ways["leat"], b.halfRelay),
 	}

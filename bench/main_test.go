@@ -49,20 +49,20 @@ func TestRowsAreHeldAgainstWhatTheyShould(t *testing.T) {
 	b.samples["publish 16 KiB"] = []stats.Sample{{Rate: 50, Bytes: 10}}
 	b.samples["http 16 KiB"] = []stats.Sample{{Rate: 100, Bytes: 10}}
 	b.samples["sync 1 MiB"] = []stats.Sample{{Rate: 1, Bytes: 2000}}
-	if c := b.largeCheck("16 KiB"); c.Name != "of net/http" || c.Value != 0.5 {
+	if c := b.largeCheck("16 KiB", disks[0]); c.Name != "of net/http" || c.Value != 0.5 {
 		t.Errorf("where net/http is the slower: %+v", c)
 	}
 	b.samples["sync 1 MiB"][0].Bytes = 600
-	if c := b.largeCheck("16 KiB"); c.Name != "of the disk" || math.Abs(c.Value-5.0/6) > 1e-9 {
+	if c := b.largeCheck("16 KiB", disks[0]); c.Name != "of the disk" || math.Abs(c.Value-5.0/6) > 1e-9 {
 		t.Errorf("where the disk is the slower: %+v", c)
 	}
 	b.samples["publish W=1"] = []stats.Sample{{P50: 3 * time.Millisecond}}
 	b.samples["http W=1"] = []stats.Sample{{P50: time.Millisecond}}
-	if _, known := b.syncedAnswer().Verdict(); known {
+	if _, known := b.syncedAnswer(disks[0]).Verdict(); known {
 		t.Error("a row was judged by what was not measured")
 	}
 	b.samples["sync 4 KiB"] = []stats.Sample{{P50: time.Millisecond}}
-	if c := b.syncedAnswer(); c.Value != 1.5 {
+	if c := b.syncedAnswer(disks[0]); c.Value != 1.5 {
 		t.Errorf("3 ms against 1 ms and 1 ms: %+v", c)
 	}
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/leat-dev/leat/bench/stats"
@@ -12,7 +13,7 @@ import (
 )
 
 // rate adds a row with what was measured under a key. The checks are made when
-// the table is.
+// the table is; one that says the same as another is left out.
 func (b *bench) rate(work, key string, checks ...func() table.Check) {
 	b.add(func() table.Row {
 		m := b.median(key)
@@ -20,8 +21,10 @@ func (b *bench) rate(work, key string, checks ...func() table.Check) {
 			Work: work, Figure: perSecond(m), P50: ms(m.P50), P99: ms(m.P99),
 			ServerCPU: seconds(m.ServerCPU), ClientCPU: seconds(m.ClientCPU),
 		}
-		for _, c := range checks {
-			r.Checks = append(r.Checks, c())
+		for _, check := range checks {
+			if c := check(); !slices.Contains(r.Checks, c) {
+				r.Checks = append(r.Checks, c)
+			}
 		}
 		return r
 	})

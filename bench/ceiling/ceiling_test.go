@@ -3,12 +3,15 @@
 package ceiling
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/leat-dev/leat/bench/stats"
 )
 
 // TestRelayHandsOnTheWholeRequest: with its length, as the subscriber wants
@@ -31,11 +34,13 @@ func TestRelayHandsOnTheWholeRequest(t *testing.T) {
 }
 
 func TestSyncCountsBlocks(t *testing.T) {
-	s, err := Sync(t.Context(), t.TempDir(), 1<<20, 50*time.Millisecond)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.Events == 0 || s.Bytes != 1<<20 || s.P50 <= 0 || s.P99 < s.P50 {
-		t.Errorf("got %+v", s)
+	for _, write := range []func(context.Context, string, int, time.Duration) (stats.Sample, error){Sync, Append} {
+		s, err := write(t.Context(), t.TempDir(), 1<<20, 50*time.Millisecond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Events == 0 || s.Bytes != 1<<20 || s.P50 <= 0 || s.P99 < s.P50 {
+			t.Errorf("got %+v", s)
+		}
 	}
 }

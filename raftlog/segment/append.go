@@ -261,16 +261,16 @@ func (s *Store) writeCached(p part, chain uint32) (positions []uint32, end int64
 // smallWrite is the largest write, in bytes, that clears space ahead of itself
 // when smallRow of them have followed each other, and clearBytes how much.
 const (
-	smallWrite = 16 << 10
+	smallWrite = 64 << 10
 	smallRow   = 4
 	clearBytes = 256 << 10
 )
 
 // clearAhead adds zeros to a small write, up to end, that begins new space. A sync into space
 // that has never been written commits the file system's journal as well, which
-// costs a small write half of its time again: so many small writes go by one
-// that clears the way for them. Large ones cost less than writing all twice, and
-// a small one among them would clear what they write again at once.
+// costs a small write as much time again: so many small writes go by one that
+// clears the way for them. For large ones it is less than writing all twice costs,
+// and a small one among them would clear what they write again at once.
 func (s *Store) clearAhead(g *segment, end int64, b []byte) []byte {
 	if end-g.end > smallWrite {
 		s.small = 0

@@ -63,6 +63,11 @@ func TestSmallWritesClearTheWayAndLargeOnesAreWrittenOnce(t *testing.T) {
 	if n := written(1000, 100); n > 100*(1000+recordSize+align) {
 		t.Errorf("100 small writes into cleared space wrote %d bytes", n)
 	}
+	const most = smallWrite - recordSize - align
+	written(most, 8) // there may be space left that the ones before have cleared
+	if n := written(most, 8); n < 2*8*most || n > 2*8*smallWrite+clearBytes {
+		t.Errorf("8 of the largest small writes wrote %d bytes, want each about twice", n)
+	}
 	closeLog(t, s)
 	s, err = Open(o)
 	if err != nil {
