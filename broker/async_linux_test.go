@@ -94,8 +94,8 @@ func TestLoopOnALogThatFails(t *testing.T) {
 		"odd":  func(context.Context) error { return errors.New("what is this") },
 	} {
 		w.broker.failing(fail)
-		for range 6 {
-			a := w.post(brokerPath, "x", binary()...)
+		for n := range 6 {
+			a := w.post(brokerPath, strings.Repeat("x", 1+n%2*20<<10), binary()...)
 			if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
 				t.Errorf("%s: got %d %v", name, a.status, a.header)
 			}

@@ -55,6 +55,7 @@ type body struct {
 	of       string // the UID of the channel that it goes to
 	bytes    []byte
 	reserved int64
+	shared   int64   // of what its channel may have
 	pooled   *[]byte // nil: the memory is this request's alone, or another's
 	size     int     // of pooled, in bodySizes
 }
@@ -107,16 +108,42 @@ func (b *bodies) read(into *body, from io.Reader, length, limit int64) error {
 }
 
 // borrow makes a body of one that is in memory already, in the buffer that its
-// request came in: that counts as a small one.
+// request came in: that counts as a small one, as a large one is counted (buffers).
 func (b *bodies) borrow(into *body, whole []byte, limit int64) error {
-	if n := int64(len(whole)); n > limit {
+	n := int64(len(whole))
+	if n > limit {
 		return tooLarge(n, limit)
 	}
-	if err := b.reserve(smallBody); err != nil {
+	share, _ := bodySize(n)
+	if err := b.takeShare(into.of, share); err != nil {
 		return err
 	}
-	*into = body{bytes: whole, reserved: smallBody}
+	if err := b.reserve(smallBody); err != nil {
+		b.giveShare(into.of, share)
+		return err
+	}
+	*into = body{of: into.of, bytes: whole, reserved: smallBody, shared: share}
 	return nil
+}
+
+// buffers are those that requests of a loop come in which are not small.
+type buffers struct{ *bodies }
+
+// Size implements http1.Buffers.
+func (buffers) Size() int { return mediumBody }
+
+// Get implements http1.Buffers.
+func (b buffers) Get() *[]byte {
+	if b.reserve(mediumBody) != nil {
+		return nil
+	}
+	return b.pools[1].Get().(*[]byte)
+}
+
+// Put implements http1.Buffers.
+func (b buffers) Put(buf *[]byte) {
+	b.pools[1].Put(buf)
+	b.used.Add(-mediumBody)
 }
 
 // grow gives a body room for size bytes in all, keeping what it has.
@@ -130,7 +157,7 @@ func (b *bodies) grow(into *body, size int64) error {
 		return err
 	}
 	old := *into
-	*into = body{of: old.of, reserved: size, size: n}
+	*into = body{of: old.of, reserved: size, shared: size, size: n}
 	if n == unpooled {
 		into.bytes = append(make([]byte, 0, size), old.bytes...)
 	} else {
@@ -188,6 +215,6 @@ func (b *bodies) release(from *body) {
 		b.pools[from.size].Put(from.pooled)
 	}
 	b.used.Add(-from.reserved)
-	b.giveShare(from.of, from.reserved)
+	b.giveShare(from.of, from.shared)
 	*from = body{}
 }

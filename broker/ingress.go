@@ -288,10 +288,10 @@ func (i *Ingress) take(q *request, t target, served *serving, b *body, r *event.
 	if err != nil {
 		return nil, err
 	}
+	b.of = t.channel.ID().UID
 	if q.inMemory {
 		err = i.bodies.borrow(b, q.whole, limit)
 	} else {
-		b.of = t.channel.ID().UID
 		err = i.bodies.read(b, q.body, q.length, limit)
 	}
 	served.Bytes = len(b.bytes)

@@ -75,7 +75,7 @@ func NewServer(i *Ingress, h http.Handler, o ServerOptions) *Server {
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 	}}
 	s.plain = http1.NewServer(http1.Options{
-		Handler: i.ServePlain, Async: i.async(), Fallback: s.standard,
+		Handler: i.ServePlain, Async: i.async(), Buffers: buffers{&i.bodies}, Fallback: s.standard,
 		ReadHeaderTimeout: o.ReadHeaderTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout, IdleTimeout: o.IdleTimeout,
 		Logger: o.Logger,
 	})

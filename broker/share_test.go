@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"sync"
@@ -52,4 +53,43 @@ func TestOneChannelLeavesRoomForOthers(t *testing.T) {
 	}
 	w.broker.failing(nil)
 	w.accepted(brokerPath, large, binary()...)
+}
+
+// TestBorrowedBodiesHaveTheirShare: also what has come in a buffer of its connection
+// leaves room for other channels.
+func TestBorrowedBodiesHaveTheirShare(t *testing.T) {
+	var b bodies
+	b.init(1<<20, mediumBody)
+	large, small := make([]byte, 10<<10), make([]byte, 100)
+	borrow := func(of string, whole []byte) (*body, error) {
+		into := &body{of: of}
+		return into, b.borrow(into, whole, 1<<20)
+	}
+	first, err := borrow("one", large)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused *refusal
+	if _, err := borrow("one", large); !errors.As(err, &refused) || refused.status != http.StatusTooManyRequests {
+		t.Errorf("a second large one: %v", err)
+	}
+	held := []*body{first}
+	for of, whole := range map[string][]byte{"one": small, "two": large} {
+		into, err := borrow(of, whole)
+		if err != nil {
+			t.Errorf("%d bytes for %s: %v", len(whole), of, err)
+		}
+		held = append(held, into)
+	}
+	for _, into := range held {
+		b.release(into)
+	}
+	if again, err := borrow("one", large); err != nil {
+		t.Errorf("when all are done: %v", err)
+	} else {
+		b.release(again)
+	}
+	if n := b.used.Load(); n != 0 || len(b.shares) != 0 {
+		t.Errorf("%d bytes are held, and %v", n, b.shares)
+	}
 }

@@ -49,7 +49,8 @@ type conn struct {
 	readBy, writeBy time.Time
 	fills           int // reads since its latest request was awaited
 
-	// streak is how many requests in a row have come whole with one read, and trial
+	// streak is how many requests in a row have come at once, as far as a loop takes
+	// them: whole with one read, and another one for a large one. trial is
 	// how many make the connection a loop's: eight times as many after each time
 	// that it had to leave one.
 	streak, trial int
@@ -60,6 +61,9 @@ type conn struct {
 type scratch struct {
 	buf  []byte
 	head head
+	// large is the buffer while the connection has one of Buffers, and small is its own.
+	large *[]byte
+	small []byte
 	// reply is what a loop's request is answered with, as it comes.
 	reply Answer
 	out   []byte
@@ -122,6 +126,33 @@ func (c *conn) unread() []byte { return c.buf[c.at[0]:c.at[1]] }
 func (c *conn) compact() {
 	if c.at[0] > 0 {
 		c.at = [2]int{0, copy(c.buf, c.unread())}
+	}
+}
+
+// enlarge gives the connection a buffer that takes the whole request whose head was
+// read, where there is one.
+func (c *conn) enlarge() bool {
+	if c.large != nil || !c.fits() {
+		return false
+	}
+	if c.large = c.s.o.Buffers.Get(); c.large == nil {
+		return false
+	}
+	c.small, c.buf = c.buf, *c.large
+	c.at = [2]int{0, copy(c.buf, c.small[c.at[0]:c.at[1]])}
+	return true
+}
+
+// fits says whether the request whose head was read would go into a large buffer.
+func (c *conn) fits() bool {
+	return c.s.o.Buffers != nil && int64(c.head.size)+c.head.length <= int64(c.s.o.Buffers.Size())
+}
+
+// shrink has the connection use its own buffer again, where what is unread fits.
+func (c *conn) shrink() {
+	if c.large != nil && len(c.unread()) <= len(c.small) {
+		c.at = [2]int{0, copy(c.small, c.unread())}
+		c.s.giveBack(c.scratch)
 	}
 }
 
@@ -206,7 +237,7 @@ func (c *conn) answer(now, began time.Time) (done, ok bool) {
 	if !c.s.o.Handler(r, &a) {
 		return false, false
 	}
-	if c.streak++; c.fills > 1 || r.Body.streamed {
+	if c.streak++; c.fills > 1 || r.Body.reads > 1 || r.Body.reads == 1 && !c.fits() {
 		c.streak = 0
 	}
 	// Of a body that has not been read to its end, what is in the buffer can be
@@ -234,6 +265,7 @@ func (c *conn) answer(now, began time.Time) (done, ok bool) {
 // sent forgets an answer. A connection may rest for long, and there may be many:
 // none keeps more than what most answers take.
 func (c *conn) sent() {
+	c.shrink()
 	c.reply = Answer{}
 	if cap(c.out) > bufferSize {
 		c.out = nil
@@ -274,21 +306,20 @@ func (c *conn) handOver() {
 
 // Body is a request's body.
 type Body struct {
-	c    *conn
-	left int64 // not read yet
-	at   int   // where the next of it is in the buffer
-	by   time.Time
-	// streamed: some was read from the connection itself.
-	streamed bool
+	c     *conn
+	left  int64 // not read yet
+	at    int   // where the next of it is in the buffer
+	by    time.Time
+	reads int // from the connection itself
 }
 
 // Whole is the body, where all of it is in memory and none of it was read; it
 // is good until the request is answered.
 func (b *Body) Whole() ([]byte, bool) {
-	if b.left == 0 && !b.streamed {
+	if b.left == 0 && b.reads == 0 {
 		return nil, true
 	}
-	if b.streamed || int64(b.c.at[1]-b.at) < b.left {
+	if b.reads > 0 || int64(b.c.at[1]-b.at) < b.left {
 		return nil, false
 	}
 	end := b.at + int(b.left)
@@ -309,8 +340,7 @@ func (b *Body) Read(p []byte) (int, error) {
 		b.left -= int64(n)
 		return n, nil
 	}
-	if !b.streamed {
-		b.streamed = true
+	if b.reads++; b.reads == 1 {
 		b.c.setReadBy(b.by)
 	}
 	n, err := b.c.rwc.Read(p)
@@ -325,7 +355,7 @@ func (b *Body) Read(p []byte) (int, error) {
 func (b *Body) Buffered() int { return int(min(int64(b.c.at[1]-b.at), b.left)) }
 
 // Begun says whether some of the body was read from the connection.
-func (b *Body) Begun() bool { return b.streamed }
+func (b *Body) Begun() bool { return b.reads > 0 }
 
 // skip passes over what is unread of the body; it says whether all of it was in
 // memory.

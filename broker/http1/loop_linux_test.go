@@ -379,6 +379,101 @@ func (w *world) endResting() *conn {
 	return nil
 }
 
+// TestLoopTakesLargeRequests into buffers that it gives back: as many as there are,
+// with others behind them, and at once. One that does not come at once, or for which
+// there is no buffer, is answered all the same.
+func TestLoopTakesLargeRequests(t *testing.T) {
+	largest := strings.Repeat("x", lentSize-len(post("/", ""))-len("00000"))
+	if n := len(post("/", largest)); n > lentSize || n < lentSize-1 {
+		t.Fatalf("%d bytes", n)
+	}
+	large := strings.Repeat("0123456789abcdef", bufferSize/12)
+	w, dial := inLoop(t)
+	p, before := dial(), w.begun.Load()
+	for _, body := range []string{large, "small", largest, large} {
+		p.send(post("/", body))
+		p.expect(t, "202 "+body)
+	}
+	if n := w.begun.Load() - before; n != 4 {
+		t.Errorf("a loop has answered %d of 4", n)
+	}
+	w.expectLent(0)
+	p.send(strings.Repeat(post("/", large)+post("/", "small"), 10))
+	for range 10 {
+		p.expect(t, "202 "+large, "202 small")
+	}
+	beyond := strings.Repeat("y", lentSize)
+	p.send(post("/", beyond))
+	p.expect(t, "202 "+beyond)
+
+	p = dial()
+	for cut := 1; cut < len(post("/", large)); cut += 777 {
+		p.send(post("/", large)[:cut])
+		<-time.After(time.Millisecond) // mostly it comes by itself then
+		p.send(post("/", large)[cut:])
+		p.expect(t, "202 "+large)
+	}
+	w.lent.most.Store(1)
+	waits, before := dial(), w.begun.Load()
+	waits.send(post("/block", large))
+	for w.begun.Load() == before {
+		<-time.After(time.Millisecond)
+	}
+	p = dial()
+	p.send(post("/", large))
+	p.expect(t, "202 "+large)
+	close(w.block)
+	waits.expect(t, "202 "+large)
+	w.expectLent(0)
+}
+
+// TestLoopEntersWithLargeRequests: a connection that sends nothing else is a loop's
+// as well.
+func TestLoopEntersWithLargeRequests(t *testing.T) {
+	large := strings.Repeat("x", 2*bufferSize)
+	w, dial := overTCP(t)
+	p := dial()
+	for end := time.Now().Add(10 * time.Second); w.begun.Load() == 0 && time.Now().Before(end); {
+		p.send(post("/", large)) // as one piece, mostly
+		p.expect(t, "202 "+large)
+	}
+	if w.begun.Load() == 0 {
+		t.Error("it is in no loop")
+	}
+}
+
+// TestLoopEndsWithinALargeRequest: the buffer comes back, however that is.
+func TestLoopEndsWithinALargeRequest(t *testing.T) {
+	large := strings.Repeat("x", 2*bufferSize)
+	for name, end := range map[string]func(*world, *peer){
+		"the peer ends": func(_ *world, p *peer) {
+			_, _ = io.WriteString(p, post("/", large)[:bufferSize+10])
+			_ = p.Close()
+		},
+		"the peer does not go on": func(_ *world, p *peer) { _, _ = io.WriteString(p, post("/", large)[:bufferSize+10]) },
+		"the handler panics":      func(_ *world, p *peer) { p.send(post("/panic", large)) },
+		"it is net/http's":        func(_ *world, p *peer) { p.send(post("/standard", large)); p.answer(); _ = p.Close() },
+		"nobody takes the answer": func(_ *world, p *peer) { p.send(strings.Repeat(post("/large", large), 2)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, dial := inLoop(t, func(o *Options) { o.ReadTimeout, o.WriteTimeout = 50*time.Millisecond, 50*time.Millisecond })
+			end(w, dial())
+			w.expectConns(0)
+			w.expectLent(0)
+		})
+	}
+}
+
+// expectLent waits until so many buffers are out.
+func (w *world) expectLent(want int64) {
+	w.Helper()
+	for end := time.Now().Add(10 * time.Second); w.lent.out.Load() != want; <-time.After(time.Millisecond) {
+		if time.Now().After(end) {
+			w.Fatalf("%d buffers are out, want %d", w.lent.out.Load(), want)
+		}
+	}
+}
+
 // TestLoopUnderLoad: many connections send all kinds of requests, cut anywhere.
 func TestLoopUnderLoad(t *testing.T) {
 	w, dial := overTCP(t)
@@ -410,4 +505,5 @@ func TestLoopUnderLoad(t *testing.T) {
 		t.Error("no loop has served any")
 	}
 	w.expectConns(0)
+	w.expectLent(0)
 }

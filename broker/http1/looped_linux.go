@@ -162,7 +162,7 @@ func (c *conn) turn(now time.Time) {
 		switch v := c.head.parse(c.unread()); {
 		case v == plain && c.whole() && c.begin(now, &begins):
 			return
-		case v == incomplete && !read:
+		case v == incomplete && !read, v == plain && !c.whole() && c.enlarge():
 			if !c.readNow() {
 				c.drop()
 				return
@@ -285,6 +285,7 @@ func (c *conn) rest(now time.Time) {
 // one, it ends.
 func (c *conn) leave() bool {
 	c.loop.remove(c)
+	c.shrink()
 	c.streak, c.more = 0, false
 	if c.trial < neverTried/8 {
 		c.trial *= 8
@@ -313,6 +314,9 @@ func (c *conn) drop() {
 	}
 	if c.loop != nil {
 		c.loop.remove(c)
+	}
+	if c.scratch != nil {
+		c.s.giveBack(c.scratch)
 	}
 	c.s.mu.Lock()
 	if c.owned {

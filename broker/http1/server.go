@@ -53,12 +53,24 @@ type Async interface {
 	Flush() (wait func())
 }
 
-// Options of a Server. All must be set, but for Async.
+// Buffers are large buffers, for requests that do not fit into a connection's own.
+// They may be used by several goroutines.
+type Buffers interface {
+	// Size is that of each, in bytes.
+	Size() int
+	// Get gives one, or nil where there are too many in use. It is given back by Put.
+	Get() *[]byte
+	Put(*[]byte)
+}
+
+// Options of a Server. All must be set, but for Async and Buffers.
 type Options struct {
 	Handler Handler
 	// Async makes what serves the requests of one loop (see loop); nil: there are no
 	// loops.
 	Async func() Async
+	// Buffers are for the requests of loops; nil: these have room for small ones only.
+	Buffers Buffers
 	// Fallback serves all other connections. It is the Server's from now on.
 	Fallback *http.Server
 	// The timeouts are those of net/http's server.
@@ -197,9 +209,18 @@ func (s *Server) scratch() *scratch {
 }
 
 func (s *Server) keep(m *scratch) {
+	s.giveBack(m)
 	m.head.forget()
 	m.req = Request{Slot: m.req.Slot}
 	s.pool.Put(m)
+}
+
+// giveBack gives a large buffer back.
+func (s *Server) giveBack(m *scratch) {
+	if m.large != nil {
+		s.o.Buffers.Put(m.large)
+		m.buf, m.small, m.large = m.small, nil, nil
+	}
 }
 
 // drain ends the listener and what is idle, once; what is being answered goes on.

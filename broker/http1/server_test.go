@@ -170,8 +170,8 @@ func TestBusyConnectionsGoOn(t *testing.T) {
 	inFakeTime(t, func(w *world) {
 		p := w.dial()
 		for range 100 {
-			p.send(post("/", strings.Repeat("x", 2*bufferSize)))
-			p.expect(t, "202 "+strings.Repeat("x", 2*bufferSize))
+			p.send(post("/", strings.Repeat("x", 2*lentSize)))
+			p.expect(t, "202 "+strings.Repeat("x", 2*lentSize))
 			time.Sleep(100 * time.Second)
 		}
 		p.Close()
