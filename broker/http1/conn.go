@@ -119,6 +119,11 @@ func (c *conn) panicked(p any) {
 	c.s.o.Logger.Error("serving a request panicked", "peer", c.rwc.RemoteAddr().String(), "panic", p, "stack", string(debug.Stack()))
 }
 
+// parse looks at the head that comes next, in as much as one may have.
+func (c *conn) parse() verdict {
+	return c.head.parse(c.buf[c.at[0]:min(c.at[1], c.at[0]+bufferSize)])
+}
+
 // unread is what has been read and not used yet.
 func (c *conn) unread() []byte { return c.buf[c.at[0]:c.at[1]] }
 
@@ -129,10 +134,9 @@ func (c *conn) compact() {
 	}
 }
 
-// enlarge gives the connection a buffer that takes the whole request whose head was
-// read, where there is one.
+// enlarge gives the connection a large buffer, where there is one.
 func (c *conn) enlarge() bool {
-	if c.large != nil || !c.fits() {
+	if c.large != nil {
 		return false
 	}
 	if c.large = c.s.o.Buffers.Get(); c.large == nil {
@@ -207,14 +211,14 @@ func (c *conn) setReadBy(t time.Time) {
 // peer may have taken its time.
 func (c *conn) readHead(now time.Time) (verdict, time.Time) {
 	for late := false; ; {
-		v := c.head.parse(c.unread())
+		v := c.parse()
 		if v != incomplete {
 			if late {
 				return v, time.Now()
 			}
 			return v, now
 		}
-		if len(c.unread()) == len(c.buf) {
+		if len(c.unread()) >= bufferSize {
 			return other, now // a head that is larger is net/http's to bound
 		}
 		if !late {

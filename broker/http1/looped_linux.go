@@ -38,6 +38,8 @@ type looped struct {
 	dropped atomic.Bool
 	// more: more may be there to be read than an event will tell of.
 	more bool
+	// expects: the latest request was a large one, as the next one may be.
+	expects bool
 }
 
 // enter makes a connection a loop's, where it is for one. It is not the caller's
@@ -158,16 +160,20 @@ func (c *conn) turn(now time.Time) {
 	if c.scratch == nil {
 		c.scratch = c.s.scratch()
 	}
+	if c.expects {
+		c.enlarge()
+	}
 	for read := false; ; read = true {
-		switch v := c.head.parse(c.unread()); {
+		switch v := c.parse(); {
 		case v == plain && c.whole() && c.begin(now, &begins):
 			return
-		case v == incomplete && !read, v == plain && !c.whole() && c.enlarge():
+		case v == incomplete && !read, v == plain && !c.whole() && c.fits() && c.enlarge():
 			if !c.readNow() {
 				c.drop()
 				return
 			}
 		case v == incomplete && c.at[0] == c.at[1]:
+			c.shrink()
 			c.rest(now) // it was an event of something that has been read
 			return
 		default:
@@ -209,6 +215,7 @@ func (c *conn) begin(now time.Time, begins *bool) bool {
 	r := c.request(now)
 	*begins = true
 	c.begun.Store(true)
+	c.expects = int64(c.head.size)+c.head.length > bufferSize
 	ok := c.loop.async.Begin(r)
 	if !ok {
 		c.begun.Store(false)
