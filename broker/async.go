@@ -72,7 +72,7 @@ func (y *async) Begin(r *http1.Request) bool {
 		y.arrival = y.i.arrival()
 	}
 	b.r, b.s = r, serving{began: r.Began}
-	q := request{method: http.MethodPost, path: r.Path, headers: r.Headers, arrival: y.arrival, length: r.Length, whole: whole, inMemory: true}
+	q := request{method: http.MethodPost, path: r.Path, headers: r.Headers, arrival: y.arrival, length: r.Length, whole: whole, inMemory: true, large: r.Body.Large()}
 	mine := true // until it is end's
 	defer func() {
 		if mine {

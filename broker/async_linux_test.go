@@ -1,10 +1,14 @@
 package broker
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -162,3 +166,64 @@ func TestNoLoopWhereSendersAreAsked(t *testing.T) {
 type anyone struct{}
 
 func (anyone) Authorize(context.Context, string, string) error { return nil }
+
+// TestOneChannelsConnectionsLeaveRoomForOthers: whose senders stall within a body, or
+// wait for a log that stalls with what is larger than its connection's buffer.
+func TestOneChannelsConnectionsLeaveRoomForOthers(t *testing.T) {
+	for name, body := range map[string]string{"within a body": strings.Repeat("x", 20<<10), "in small events with large heads": strings.Repeat("x", 4000)} {
+		t.Run(name, func(t *testing.T) {
+			w := &world{T: t, fakes: newFakes(), counted: make(chan count, 1000)}
+			i := NewIngress(IngressOptions{Resolver: w.fakes, MaxBodyMemory: 1 << 20, MaxChannelMemory: 512 << 10})
+			w.serve(i, i)
+			var peers []net.Conn
+			for range 20 {
+				peers = append(peers, w.dialLoop())
+			}
+			leave := make(chan struct{})
+			defer close(leave)
+			w.broker.failing(func(context.Context) error { <-leave; return nil })
+			length := len(body)
+			if name == "within a body" {
+				length *= 2
+			}
+			for _, p := range peers {
+				_, _ = io.WriteString(p, rawPost(length)+body)
+			}
+			for end := time.Now().Add(10 * time.Second); i.bodies.used.Load() < 256<<10; <-time.After(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatal("they hold nothing")
+				}
+			}
+			<-time.After(50 * time.Millisecond) // for those who take more than their share
+			w.accepted(channelPath, strings.Repeat("x", 20<<10), binary()...)
+		})
+	}
+}
+
+// dialLoop is a connection that is in a loop.
+func (w *world) dialLoop() net.Conn {
+	w.Helper()
+	p, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { _ = p.Close() })
+	r := bufio.NewReader(p)
+	for range 4 {
+		_, _ = io.WriteString(p, rawPost(1)+"x")
+		res, err := http.ReadResponse(r, nil)
+		if err != nil || res.StatusCode != http.StatusAccepted {
+			w.Fatal(res, err)
+		}
+	}
+	return p
+}
+
+// rawPost is the head of an event to the broker.
+func rawPost(length int) string {
+	head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n", brokerPath, length)
+	for pair := range slices.Chunk(binary(), 2) {
+		head += pair[0] + ": " + pair[1] + "\r\n"
+	}
+	return head + "\r\n"
+}

@@ -108,13 +108,16 @@ func (b *bodies) read(into *body, from io.Reader, length, limit int64) error {
 }
 
 // borrow makes a body of one that is in memory already, in the buffer that its
-// request came in: that counts as a small one, as a large one is counted (buffers).
-func (b *bodies) borrow(into *body, whole []byte, limit int64) error {
-	n := int64(len(whole))
-	if n > limit {
+// request came in: that counts as a small one, and for its channel as what it is; all
+// of a large one is counted already (buffers).
+func (b *bodies) borrow(into *body, whole []byte, large bool, limit int64) error {
+	if n := int64(len(whole)); n > limit {
 		return tooLarge(n, limit)
 	}
-	share, _ := bodySize(n)
+	share := int64(smallBody)
+	if large {
+		share = mediumBody
+	}
 	if err := b.takeShare(into.of, share); err != nil {
 		return err
 	}

@@ -290,7 +290,7 @@ func (i *Ingress) take(q *request, t target, served *serving, b *body, r *event.
 	}
 	b.of = t.channel.ID().UID
 	if q.inMemory {
-		err = i.bodies.borrow(b, q.whole, limit)
+		err = i.bodies.borrow(b, q.whole, q.large, limit)
 	} else {
 		err = i.bodies.read(b, q.body, q.length, limit)
 	}

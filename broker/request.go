@@ -21,12 +21,12 @@ type request struct {
 	headers      event.HeaderList
 	// arrival is when its events have arrived; empty where they have yet to.
 	arrival event.Value
-	// whole is the body where inMemory says so, else it is to be read: length
-	// bytes, -1 where that is not known.
-	whole    []byte
-	inMemory bool
-	body     io.Reader
-	length   int64
+	// whole is the body where inMemory says so, in a large buffer or in one that every
+	// connection has; else it is to be read: length bytes, -1 where that is not known.
+	whole           []byte
+	inMemory, large bool
+	body            io.Reader
+	length          int64
 }
 
 // listed are net/http's headers.
@@ -81,6 +81,7 @@ func (i *Ingress) ServePlain(r *http1.Request, a *http1.Answer) bool {
 	s := serving{began: r.Began}
 	q := request{method: http.MethodPost, path: r.Path, headers: r.Headers, body: &r.Body, length: r.Length}
 	q.whole, q.inMemory = r.Body.Whole()
+	q.large = r.Body.Large()
 	err := i.serve(&q, a, &s)
 	if err != nil {
 		i.refuse(a, err, &s.Served)

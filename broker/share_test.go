@@ -63,7 +63,7 @@ func TestBorrowedBodiesHaveTheirShare(t *testing.T) {
 	large, small := make([]byte, 10<<10), make([]byte, 100)
 	borrow := func(of string, whole []byte) (*body, error) {
 		into := &body{of: of}
-		return into, b.borrow(into, whole, 1<<20)
+		return into, b.borrow(into, whole, len(whole) > smallBody, 1<<20)
 	}
 	first, err := borrow("one", large)
 	if err != nil {

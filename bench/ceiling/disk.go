@@ -41,6 +41,9 @@ func Sync(ctx context.Context, dir string, size int, length time.Duration) (stat
 	return write(ctx, f, block, length, func(n int64) int64 { return n * int64(size) % space })
 }
 
+// most is how large the file of Append becomes, at which it ends.
+const most = 1 << 30
+
 // Append is Sync into a file that grows with each block.
 func Append(ctx context.Context, dir string, size int, length time.Duration) (stats.Sample, error) {
 	f, err := os.Create(filepath.Join(dir, "append"))
@@ -52,11 +55,12 @@ func Append(ctx context.Context, dir string, size int, length time.Duration) (st
 	return write(ctx, f, make([]byte, size), length, func(n int64) int64 { return n * int64(size) })
 }
 
-// write writes and syncs a block at one place after another.
+// write writes and syncs a block at one place after another, as long as these are
+// in front of most.
 func write(ctx context.Context, f *os.File, block []byte, length time.Duration, at func(n int64) int64) (stats.Sample, error) {
 	var latencies []time.Duration
 	start := time.Now()
-	for n := int64(0); time.Since(start) < length && ctx.Err() == nil; n++ {
+	for n := int64(0); time.Since(start) < length && at(n) < most && ctx.Err() == nil; n++ {
 		began := time.Now()
 		if _, err := f.WriteAt(block, at(n)); err != nil {
 			return stats.Sample{}, err

@@ -134,22 +134,33 @@ func (c *conn) compact() {
 	}
 }
 
-// enlarge gives the connection a large buffer, where there is one.
-func (c *conn) enlarge() bool {
-	if c.large != nil {
-		return false
+// enlarge says whether the connection's buffer takes a large request of so many bytes;
+// it is given a large one for that, where there is one. What comes behind the request
+// has as much room there as it will have when that is answered.
+func (c *conn) enlarge(size int) bool {
+	switch {
+	case len(c.buf) >= size:
+		return true
+	case c.large != nil:
+		c.buf = *c.large
+	default:
+		if c.large = c.s.o.Buffers.Get(); c.large == nil {
+			return false
+		}
+		c.small, c.buf = c.buf, *c.large
+		c.at = [2]int{0, copy(c.buf, c.small[c.at[0]:c.at[1]])}
 	}
-	if c.large = c.s.o.Buffers.Get(); c.large == nil {
-		return false
-	}
-	c.small, c.buf = c.buf, *c.large
-	c.at = [2]int{0, copy(c.buf, c.small[c.at[0]:c.at[1]])}
+	c.buf = c.buf[:min(len(c.buf), size+bufferSize)]
 	return true
 }
 
-// fits says whether the request whose head was read would go into a large buffer.
-func (c *conn) fits() bool {
-	return c.s.o.Buffers != nil && int64(c.head.size)+c.head.length <= int64(c.s.o.Buffers.Size())
+// size is how long the request is whose head was read, in bytes.
+func (c *conn) size() int64 { return int64(c.head.size) + c.head.length }
+
+// large says whether a request of so many bytes takes a large buffer, which are all
+// of a size.
+func (s *Server) large(size int64) bool {
+	return s.o.Buffers != nil && size > bufferSize && size <= int64(s.o.Buffers.Size())
 }
 
 // shrink has the connection use its own buffer again, where what is unread fits.
@@ -241,7 +252,7 @@ func (c *conn) answer(now, began time.Time) (done, ok bool) {
 	if !c.s.o.Handler(r, &a) {
 		return false, false
 	}
-	if c.streak++; c.fills > 1 || r.Body.reads > 1 || r.Body.reads == 1 && !c.fits() {
+	if c.streak++; c.fills > 1 || r.Body.reads > 1 || r.Body.reads == 1 && !c.s.large(c.size()) {
 		c.streak = 0
 	}
 	// Of a body that has not been read to its end, what is in the buffer can be
@@ -250,6 +261,7 @@ func (c *conn) answer(now, began time.Time) (done, ok bool) {
 	last := !whole || c.s.draining.Load()
 	end := time.Now()
 	c.out = a.append(c.out[:0], c.s.clock.date(end), last)
+	c.shrink()
 	if within := c.s.o.WriteTimeout; c.writeBy.Sub(end) < within {
 		c.writeBy = end.Add(within + within/8)
 		_ = c.rwc.SetWriteDeadline(c.writeBy) // where it fails, so does the write
@@ -269,7 +281,6 @@ func (c *conn) answer(now, began time.Time) (done, ok bool) {
 // sent forgets an answer. A connection may rest for long, and there may be many:
 // none keeps more than what most answers take.
 func (c *conn) sent() {
-	c.shrink()
 	c.reply = Answer{}
 	if cap(c.out) > bufferSize {
 		c.out = nil
@@ -330,6 +341,9 @@ func (b *Body) Whole() ([]byte, bool) {
 	return b.c.buf[b.at:end:end], true
 }
 
+// Large says whether the body is in one of Buffers.
+func (b *Body) Large() bool { return b.c != nil && b.c.large != nil }
+
 // Read implements io.Reader. What goes beyond the buffer is read to where it is
 // wanted.
 func (b *Body) Read(p []byte) (int, error) {
@@ -346,6 +360,9 @@ func (b *Body) Read(p []byte) (int, error) {
 	}
 	if b.reads++; b.reads == 1 {
 		b.c.setReadBy(b.by)
+		// All that was in memory is taken, and a large buffer must not wait for the rest.
+		b.at, b.c.at = 0, [2]int{}
+		b.c.s.giveBack(b.c.scratch)
 	}
 	n, err := b.c.rwc.Read(p)
 	b.left -= int64(n)

@@ -38,8 +38,9 @@ type looped struct {
 	dropped atomic.Bool
 	// more: more may be there to be read than an event will tell of.
 	more bool
-	// expects: the latest request was a large one, as the next one may be.
-	expects bool
+	// expects is how long the latest request was, in bytes, where it was a large one, as
+	// the next one may be; else 0.
+	expects int
 }
 
 // enter makes a connection a loop's, where it is for one. It is not the caller's
@@ -160,18 +161,19 @@ func (c *conn) turn(now time.Time) {
 	if c.scratch == nil {
 		c.scratch = c.s.scratch()
 	}
-	if c.expects {
-		c.enlarge()
+	if c.expects > 0 {
+		c.enlarge(c.expects)
 	}
-	for read := false; ; read = true {
+	for reads := 0; ; reads++ {
 		switch v := c.parse(); {
 		case v == plain && c.whole() && c.begin(now, &begins):
 			return
-		case v == incomplete && !read, v == plain && !c.whole() && c.fits() && c.enlarge():
+		case v == incomplete && reads == 0:
 			if !c.readNow() {
 				c.drop()
 				return
 			}
+		case v == plain && !c.whole() && reads < 2 && c.s.large(c.size()) && c.enlarge(int(c.size())) && c.readNow():
 		case v == incomplete && c.at[0] == c.at[1]:
 			c.shrink()
 			c.rest(now) // it was an event of something that has been read
@@ -215,7 +217,10 @@ func (c *conn) begin(now time.Time, begins *bool) bool {
 	r := c.request(now)
 	*begins = true
 	c.begun.Store(true)
-	c.expects = int64(c.head.size)+c.head.length > bufferSize
+	c.expects = 0
+	if size := c.size(); c.s.large(size) {
+		c.expects = int(size)
+	}
 	ok := c.loop.async.Begin(r)
 	if !ok {
 		c.begun.Store(false)
@@ -239,6 +244,7 @@ func (c *conn) finished() {
 	c.req.Body.skip() // all of it is in memory
 	last := c.s.draining.Load()
 	c.out = c.reply.append(c.out[:0], c.s.clock.date(now), last)
+	c.shrink()
 	c.served = true
 	n, err := atOnce(unix.SYS_SENDTO, c.fd, c.out)
 	switch {

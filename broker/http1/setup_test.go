@@ -65,8 +65,8 @@ type world struct {
 // lent are buffers, of which so many at most are out, and those that are given back
 // are overwritten.
 type lent struct {
-	most, out atomic.Int64
-	pool      sync.Pool
+	most, out, gets atomic.Int64
+	pool            sync.Pool
 }
 
 const lentSize = 4 * bufferSize
@@ -74,6 +74,7 @@ const lentSize = 4 * bufferSize
 func (*lent) Size() int { return lentSize }
 
 func (l *lent) Get() *[]byte {
+	l.gets.Add(1)
 	if l.out.Add(1) > l.most.Load() {
 		l.out.Add(-1)
 		return nil
