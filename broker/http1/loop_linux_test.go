@@ -242,19 +242,12 @@ func TestLoopShutdown(t *testing.T) {
 func (w *world) expectBegun(peers ...*peer) {
 	w.Helper()
 	for end := time.Now().Add(10 * time.Second); ; {
-		w.s.mu.Lock()
-		n := 0
-		for c := range w.s.conns {
-			if c.state.Load() != idle {
-				n++
-			}
-		}
-		w.s.mu.Unlock()
+		n := int(w.blocked.Load())
 		if n == len(peers) {
 			return
 		}
 		if time.Now().After(end) {
-			w.Fatalf("%d connections have something to do, want %d", n, len(peers))
+			w.Fatalf("%d requests are blocked, want %d", n, len(peers))
 		}
 		<-time.After(time.Millisecond)
 	}

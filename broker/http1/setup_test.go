@@ -57,9 +57,9 @@ type world struct {
 	plains atomic.Int64
 	// block, where set, holds up who asks for /block.
 	block chan struct{}
-	// begun counts the requests of loops.
-	begun atomic.Int64
-	lent  lent
+	// begun counts the requests of loops, and blocked those that wait for block.
+	begun, blocked atomic.Int64
+	lent           lent
 }
 
 // lent are buffers, of which so many at most are out, and those that are given back
@@ -149,6 +149,7 @@ func (y *ofLoop) Begin(r *Request) bool {
 	case r.Path == "/panic":
 		panic("as asked")
 	case r.Path == "/block":
+		y.w.blocked.Add(1)
 		go func() {
 			<-y.w.block
 			r.Done()
