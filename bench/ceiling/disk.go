@@ -41,8 +41,9 @@ func Sync(ctx context.Context, dir string, size int, length time.Duration) (stat
 	return write(ctx, f, block, length, func(n int64) int64 { return n * int64(size) % space })
 }
 
-// most is how large the file of Append becomes, at which it ends.
-const most = 1 << 30
+// most is how large the file of Append becomes, at which it ends: what has been freed
+// keeps a disk busy for a while.
+const most = 256 << 20
 
 // Append is Sync into a file that grows with each block.
 func Append(ctx context.Context, dir string, size int, length time.Duration) (stats.Sample, error) {
