@@ -28,13 +28,14 @@ type turn struct {
 	err     error
 }
 
-// newTurn is nil where the connection is none of the system's.
+// newTurn is nil where the connection is no socket of the system's.
 func newTurn(rwc net.Conn) *turn {
-	s, ok := rwc.(syscall.Conn)
-	if !ok {
+	switch rwc.(type) {
+	case *net.TCPConn, *net.UnixConn:
+	default:
 		return nil
 	}
-	raw, err := s.SyscallConn()
+	raw, err := rwc.(syscall.Conn).SyscallConn()
 	if err != nil {
 		return nil // whatever is wrong, the exchange will tell
 	}
