@@ -174,6 +174,7 @@ func (c *conn) turn(now time.Time) {
 				return
 			}
 		case v == plain && !c.whole() && reads < 2 && c.s.large(c.size()) && c.enlarge(int(c.size())) && c.readNow():
+			// The rest is there now, or would have to be waited for.
 		case v == incomplete && c.at[0] == c.at[1]:
 			c.shrink()
 			c.rest(now) // it was an event of something that has been read
