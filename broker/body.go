@@ -37,6 +37,9 @@ const (
 // one unused, but for the two smallest; what is larger is made for its request alone.
 var bodySizes = [...]int64{smallBody, mediumBody, 128 << 10, 256 << 10, 512 << 10, 1 << 20}
 
+// mediumSize is the number of mediumBody.
+const mediumSize = 1
+
 // unpooled is the number of a buffer's size that is none of bodySizes.
 const unpooled = -1
 
@@ -140,12 +143,12 @@ func (b buffers) Get() *[]byte {
 	if b.reserve(mediumBody) != nil {
 		return nil
 	}
-	return b.pools[1].Get().(*[]byte)
+	return b.pools[mediumSize].Get().(*[]byte)
 }
 
 // Put implements http1.Buffers.
 func (b buffers) Put(buf *[]byte) {
-	b.pools[1].Put(buf)
+	b.pools[mediumSize].Put(buf)
 	b.used.Add(-mediumBody)
 }
 
