@@ -274,6 +274,20 @@ func TestLoopOnOneProcessor(t *testing.T) {
 	w.expectConns(0)
 }
 
+// TestLoopLetsOthersRun: who is woken by what a loop has committed does not wait for
+// the processor until nothing more comes.
+func TestLoopLetsOthersRun(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	w, dial := inLoop(t)
+	const requests = 30 // for less than the scheduler leaves anybody the processor
+	p := dial()
+	p.send(strings.Repeat(post("/busy", ""), requests))
+	p.expect(t, slices.Repeat([]string{"202 "}, requests)...)
+	if n := w.woken.Load(); n == 0 || n > requests/4 {
+		t.Errorf("who was woken by the first of %d requests ran after %d", requests, n)
+	}
+}
+
 // TestLoopBesideAStall: while its goroutine waits for what it has begun, the loop
 // serves others, and those who wait are answered when that comes.
 func TestLoopBesideAStall(t *testing.T) {

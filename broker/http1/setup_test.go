@@ -59,7 +59,10 @@ type world struct {
 	block chan struct{}
 	// begun counts the requests of loops, and blocked those that wait for block.
 	begun, blocked atomic.Int64
-	lent           lent
+	// busy counts the requests of loops that took the processor for long, and woken is
+	// how many of them there were when who was woken by the first has run.
+	busy, woken atomic.Int64
+	lent        lent
 }
 
 // lent are buffers, of which so many at most are out, and those that are given back
@@ -133,6 +136,9 @@ func (w *world) handle(r *Request, a *Answer) bool {
 	return true
 }
 
+// busyFor is how long a request for /busy takes the processor.
+const busyFor = 250 * time.Microsecond
+
 // ofLoop serves the requests of a loop as handle does.
 type ofLoop struct {
 	w *world
@@ -154,9 +160,11 @@ func (y *ofLoop) Begin(r *Request) bool {
 			<-y.w.block
 			r.Done()
 		}()
-	case n%3 == 0 && r.Path != "/stall":
+	case r.Path == "/stall", r.Path == "/busy":
+		y.flushed = append(y.flushed, r)
+	case n%3 == 0:
 		r.Done()
-	case n%3 == 1 && r.Path != "/stall":
+	case n%3 == 1:
 		go r.Done()
 	default:
 		y.flushed = append(y.flushed, r)
@@ -176,8 +184,15 @@ func (y *ofLoop) Flush() (wait func()) {
 	y.flushed = nil
 	return func() {
 		for _, r := range flushed {
-			if r.Path == "/stall" {
+			switch r.Path {
+			case "/stall":
 				<-y.w.block
+			case "/busy":
+				if y.w.busy.Add(1) == 1 {
+					go func() { y.w.woken.Store(y.w.busy.Load()) }()
+				}
+				for began := time.Now(); time.Since(began) < busyFor; {
+				}
 			}
 			r.Done()
 		}
