@@ -21,7 +21,9 @@ type memory struct {
 }
 
 // memories are those that are free, by their size. They are few: what is free is
-// wanted again at once, as runs come in as they go.
+// wanted again at once, as runs come in as they go. Beyond the limit those go that
+// are free for nothing: when small runs follow large ones, many of a size are free
+// that are still wanted, but never as many at once.
 type memories struct {
 	limit int64 // of what all of them take, in bytes
 	// reused is told of what is free; see Options.Reused.
@@ -29,15 +31,21 @@ type memories struct {
 
 	mu      sync.Mutex
 	bytes   int64
-	taken   uint64 // counts
+	taken   int // since surplus was reckoned
 	classes [maxClass]sizeClass
 }
 
 // sizeClass are the free ones of a size.
 type sizeClass struct {
-	free []*memory
-	last uint64 // when one was wanted, by memories.taken
+	free  []*memory
+	bytes int64
+	// least is how many have been free at the least since surplus was reckoned, and
+	// surplus is what it was before then, less those that have been dropped.
+	least, surplus int
 }
+
+// surplusEvery is after how many that are taken surplus is reckoned.
+const surplusEvery = 1024
 
 const (
 	// leastMemory is the smallest size of the records' memory, as a power of two.
@@ -76,8 +84,9 @@ func (m *memories) take(size, events int) *memory {
 func (m *memories) pop(class int) *memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.taken++
-	m.classes[class].last = m.taken
+	if m.taken++; m.taken == surplusEvery {
+		m.reckon()
+	}
 	for _, c := range []*sizeClass{&m.classes[class], &m.classes[class+1]} {
 		if one := c.pop(); one != nil {
 			m.bytes -= one.size()
@@ -85,6 +94,15 @@ func (m *memories) pop(class int) *memory {
 		}
 	}
 	return nil
+}
+
+// reckon finds how many of each size were free all the time.
+func (m *memories) reckon() {
+	m.taken = 0
+	for i := range m.classes {
+		c := &m.classes[i]
+		c.surplus, c.least = c.least, len(c.free)
+	}
 }
 
 func (c *sizeClass) pop() *memory {
@@ -95,6 +113,8 @@ func (c *sizeClass) pop() *memory {
 	one := c.free[n]
 	c.free[n] = nil
 	c.free = c.free[:n]
+	c.bytes -= one.size()
+	c.least = min(c.least, n)
 	return one
 }
 
@@ -141,26 +161,37 @@ func (m *memory) free() {
 	m.of.push(m)
 }
 
-// push keeps one for others. Where there are too many then, those go of which none
-// was wanted for longest.
+// push keeps one for others. Where there are too many then, those go that have been
+// free for nothing, of the size first that takes most thereby.
 func (m *memories) push(one *memory) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := &m.classes[one.class]
 	c.free = append(c.free, one)
+	c.bytes += one.size()
 	for m.bytes += one.size(); m.bytes > m.limit; {
-		m.bytes -= m.oldest().pop().size()
+		c := m.idlest()
+		m.bytes -= c.pop().size()
+		c.surplus = max(0, c.surplus-1)
 	}
 }
 
-// oldest is the class with some that are free of which none was wanted for longest.
-func (m *memories) oldest() (oldest *sizeClass) {
+// idlest is the class whose surplus takes most; where none has one, the class that
+// takes most.
+func (m *memories) idlest() (idlest *sizeClass) {
+	most := int64(-1)
 	for i := range m.classes {
-		if c := &m.classes[i]; len(c.free) > 0 && (oldest == nil || c.last < oldest.last) {
-			oldest = c
+		c := &m.classes[i]
+		n := int64(len(c.free))
+		if n == 0 {
+			continue
+		}
+		idle := c.bytes / n * min(n, int64(c.surplus))
+		if idle > most || idle == most && c.bytes > idlest.bytes {
+			idlest, most = c, idle
 		}
 	}
-	return oldest
+	return idlest
 }
 
 // forget drops all that are free, and gives what they took.
