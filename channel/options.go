@@ -47,7 +47,7 @@ type Options struct {
 	// subscription has not seen them (4,096).
 	RetentionStep uint64
 
-	// TailBytes is the memory for recent entries (16 MiB), and CacheBytes that for
+	// TailBytes is the memory for recent entries (8 MiB), and CacheBytes that for
 	// entries that were read from disk (32 MiB), as received and decoded.
 	TailBytes, CacheBytes int64
 	// TermsBytes bounds one record of changed terms, unless one filter is
@@ -88,7 +88,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.DeadLetterBytes, 64<<20)
 	setDefault(&o.RetentionInterval, time.Minute)
 	setDefault(&o.RetentionStep, 4096)
-	setDefault(&o.TailBytes, 16<<20)
+	setDefault(&o.TailBytes, 8<<20)
 	setDefault(&o.CacheBytes, 32<<20)
 	setDefault(&o.TermsBytes, 64<<10)
 	setDefault(&o.MaxPartitions, 64)

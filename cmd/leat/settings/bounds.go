@@ -190,7 +190,7 @@ func (b *Bounds) ofStorage() []bound {
 		number(&b.RecentWrites, "recent-writes", 8192, "API writes kept in memory for watches"),
 		size(&b.RecentWriteBytes, "recent-write-bytes", 32<<20, "size of the API writes kept in memory for watches"),
 		duration(&b.MemoryInterval, "memory-interval", 2*time.Second, "how often it is looked whether the server has become idle, so that memory which the start or a load has left, and what is kept of the latest writes, can go back to the system"),
-		size(&b.GarbageBytes, "garbage-bytes", 40<<20, "garbage that may gather in memory before it is collected, at least: a collection costs the same for little and for much of it; the variable GOGC, where it is set, takes the place of this"),
+		size(&b.GarbageBytes, "garbage-bytes", 60<<20, "garbage that may gather in memory before it is collected, at least: a collection costs the same for little and for much of it; the variable GOGC, where it is set, takes the place of this"),
 		duration(&b.GatherTime, "gather-time", 100*time.Millisecond, "how long the server's own controllers wait for further API writes, to take them together, while many keep coming; what comes alone waits for nothing"),
 		number(&b.GatherRate, "gather-rate", 200, "API writes a second that are many in that sense"),
 		size(&b.SharedBytes, "shared-write-bytes", 2<<20, "size of the latest API writes to one kind that are kept decoded for all who watch it, which takes some ten times as much"),

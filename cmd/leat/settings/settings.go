@@ -155,7 +155,7 @@ func (s *Server) declareLog(f *pflag.FlagSet) {
 	bytesVar(f, &s.SnapshotBytes, "snapshot-bytes", 128<<20, "log written between snapshots")
 	bytesVar(f, &s.MaxEntryBytes, "max-entry-bytes", 2<<20, "events packed into one log entry, at most a quarter of segment-bytes; a larger event or batch is an entry of its own")
 	bytesVar(f, &s.MaxPendingBytes, "max-pending-bytes", 64<<20, "events waiting for the disk; more get 503")
-	bytesVar(f, &s.TailBytes, "tail-bytes", 16<<20, "recent events kept in memory for delivery")
+	bytesVar(f, &s.TailBytes, "tail-bytes", 8<<20, "recent events kept in memory for delivery")
 	f.IntVar(&s.MaxProducers, "max-producers", 1024, "producers whose positions one broker or channel keeps, so that each of their events is there exactly once; beyond, the one used longest ago is forgotten")
 	f.BoolVar(&s.RecordEventTypes, "record-event-types", true, "record the types of the events that flow through brokers as EventTypes")
 	f.IntVar(&s.MaxEventTypes, "max-event-types", 200, "EventTypes recorded of one broker")
