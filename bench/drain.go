@@ -61,7 +61,7 @@ const (
 
 // pairsEach is how many pairs of turns there are, alone and beside a drain, for
 // each turn of other work: one long wait in a turn of two seconds is its p99.
-const pairsEach = 3
+const pairsEach = 8
 
 // pairs measures live traffic alone and beside a drain in alternation, as a
 // machine is not the same for long; which comes first alternates, too.
