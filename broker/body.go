@@ -140,7 +140,7 @@ func (buffers) Size() int { return mediumBody }
 
 // Get implements http1.Buffers.
 func (b buffers) Get() *[]byte {
-	if b.reserve(mediumBody) != nil {
+	if !b.count(mediumBody) {
 		return nil
 	}
 	return b.pools[mediumSize].Get().(*[]byte)
@@ -174,10 +174,18 @@ func (b *bodies) grow(into *body, size int64) error {
 	return nil
 }
 
-// reserve counts memory that is about to be taken.
-func (b *bodies) reserve(size int64) error {
+// count counts memory that is about to be taken, where there is so much.
+func (b *bodies) count(size int64) bool {
 	if b.used.Add(size) > b.limit {
 		b.used.Add(-size)
+		return false
+	}
+	return true
+}
+
+// reserve is count, with a reason where there is not so much.
+func (b *bodies) reserve(size int64) error {
+	if !b.count(size) {
 		return refuse(http.StatusServiceUnavailable, "the bodies of the requests at hand fill the %d bytes there are for them; send again later", b.limit).short(ShortageMemory)
 	}
 	return nil
