@@ -82,8 +82,8 @@ func deliverPart(ctx context.Context, b *bench) (err error) {
 		b.endToEnd("deliver", ways["leat"]),
 		b.endToEnd("fan-out", ways["fan"]),
 		b.sync("sync beside", disks[0], 4<<10),
-		b.half("relay at half", ways["relay"], b.halfRelay),
-		b.half("deliver at half", ways["leat"], b.halfRelay),
+		b.half("relay at half", ways["relay"], b.halfRelay, 0),
+		b.half("deliver at half", ways["leat"], b.halfRelay, 0),
 	}
 	b.deliverRows()
 	return b.turns(ctx, steps)
@@ -141,11 +141,12 @@ func (b *bench) endToEnd(key string, w way) step {
 }
 
 // half sends at a fixed rate; latencies are those from when an event was due
-// until it was delivered.
-func (b *bench) half(key string, w way, rate func() float64) step {
+// until it was delivered, of the events that are due after a while.
+func (b *bench) half(key string, w way, rate func() float64, after time.Duration) step {
 	return step{key, w.server, func(ctx context.Context) (stats.Sample, error) {
-		stamps := load.NewStamps(*w.next, int(rate()*b.length.Seconds())+1)
-		sent, took, err := w.send(ctx, load.Plan{Conns: window, Length: b.length, Rate: rate()}, stamps)
+		before := int(rate() * after.Seconds())
+		stamps := load.NewStamps(*w.next+before, int(rate()*b.length.Seconds())+1)
+		sent, took, err := w.send(ctx, load.Plan{Conns: window, Length: after + b.length, Rate: rate()}, stamps)
 		if err != nil {
 			return stats.Sample{}, err
 		}

@@ -48,7 +48,7 @@ func (l *backlog) drain(ctx context.Context) error {
 		return err
 	}
 	live := way{l.Group, l.Address, server.Path("many"), load.Event{Data: load.Payload(l.size, "")}, []*load.Topic{topic}, &l.next}
-	if err := l.pairs(ctx, l.half(liveAlone, live, rate), l.half(liveBeside, live, rate)); err != nil {
+	if err := l.pairs(ctx, l.half(liveAlone, live, rate, underWay), l.half(liveBeside, live, rate, underWay)); err != nil {
 		return err
 	}
 	return l.measure(ctx, step{"drain alone", l.Group, l.drainAlone})
@@ -58,6 +58,11 @@ const (
 	liveAlone  = "live alone"
 	liveBeside = "live beside a drain"
 )
+
+// underWay is for how long live traffic has run, alone or beside a drain, when its
+// latencies begin to count: a drain that finds nobody beside it takes all there is,
+// and gives way within some milliseconds.
+const underWay = 300 * time.Millisecond
 
 // pairsEach is how many pairs of turns there are, alone and beside a drain, for
 // each turn of other work: one long wait in a turn of two seconds is its p99.
