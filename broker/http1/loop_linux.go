@@ -44,6 +44,8 @@ type loop struct {
 	direct bool
 	poll   *os.File
 	wait   syscall.RawConn
+	// kept is since when the loop has kept its processor.
+	kept   time.Time
 	events []unix.EpollEvent
 	ready  int     // events
 	turns  []*conn // whose they are
@@ -68,10 +70,10 @@ const mostPasses = 4
 const moment = 1
 
 // yieldEvery is how long a loop keeps the processor before others have it for once.
-// Who is woken by what has been committed waits for that processor, and the loop never
-// waits while more comes. The scheduler takes it away after 10 ms only, and until then
-// nobody else comes to help where the others collect garbage.
-const yieldEvery = 200 * time.Microsecond
+// Who is woken by what has been committed is runnable on that processor, and the loop
+// never waits while more comes. The scheduler takes it away after 10 ms only, and until
+// then nobody else comes to help where the others collect garbage.
+const yieldEvery = time.Millisecond
 
 // sweeps is how often, within the time that a connection may rest, it is looked
 // which have done so for too long.
@@ -198,7 +200,9 @@ func (l *loop) next(now time.Time) error {
 	if err := l.tell(unix.EPOLLIN); err != nil {
 		return err
 	}
-	return errors.Join(l.wait.Read(looked), l.tell(0))
+	err := l.wait.Read(looked)
+	l.kept = time.Now() // others have had the processor
+	return errors.Join(err, l.tell(0))
 }
 
 // tell has Go's poller told of these events of epoll from now on, also of those that
@@ -217,8 +221,7 @@ func (l *loop) look(within int) bool {
 
 // run serves the loop's connections until it is stopped, or another goroutine does.
 func (l *loop) run() {
-	now := time.Now()
-	for yielded := now; ; {
+	for now := time.Now(); ; {
 		switch err := l.next(now); {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			l.sweep()
@@ -239,8 +242,8 @@ func (l *loop) run() {
 		if wait := l.async.Flush(); wait != nil && !l.heir.wait(wait) {
 			return
 		}
-		if now.Sub(yielded) >= yieldEvery {
-			yielded = now
+		if now.Sub(l.kept) >= yieldEvery {
+			l.kept = now
 			runtime.Gosched()
 		}
 	}

@@ -281,10 +281,14 @@ func TestLoopLetsOthersRun(t *testing.T) {
 	w, dial := inLoop(t)
 	const requests = 30 // for less than the scheduler leaves anybody the processor
 	p := dial()
-	p.send(strings.Repeat(post("/busy", ""), requests))
-	p.expect(t, slices.Repeat([]string{"202 "}, requests)...)
-	if n := w.woken.Load(); n == 0 || n > requests/4 {
-		t.Errorf("who was woken by the first of %d requests ran after %d", requests, n)
+	for range 5 {
+		w.busy.Store(0)
+		w.woken.Store(0)
+		p.send(strings.Repeat(post("/busy", ""), requests))
+		p.expect(t, slices.Repeat([]string{"202 "}, requests)...)
+		if n := w.woken.Load(); n == 0 || n > 10 {
+			t.Fatalf("who was woken by the first of %d requests ran after %d", requests, n)
+		}
 	}
 }
 
