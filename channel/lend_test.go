@@ -218,8 +218,8 @@ func TestMemoryIsOfAboutTheSize(t *testing.T) {
 	}
 }
 
-// TestFreeMemoryIsBounded: of what is free no more than the bound is kept, and what is
-// kept is used again.
+// TestFreeMemoryIsBounded: of what is free no more than the bound is kept, and of that
+// rather what was wanted lately.
 func TestFreeMemoryIsBounded(t *testing.T) {
 	m := &memories{limit: 100 << 10}
 	var large, small []*memory
@@ -227,33 +227,37 @@ func TestFreeMemoryIsBounded(t *testing.T) {
 		large = append(large, m.take(50_000, 40))
 		small = append(small, m.take(3000, 3))
 	}
-	for i := range large {
-		large[i].free()
-		small[i].free()
-		if m.bytes > m.limit {
-			t.Fatalf("%d bytes are free, at most %d may be", m.bytes, m.limit)
+	for _, all := range [][]*memory{large, small} {
+		for _, one := range all {
+			one.free()
+			if m.bytes > m.limit {
+				t.Fatalf("%d bytes are free, at most %d may be", m.bytes, m.limit)
+			}
 		}
 	}
-	kept := int64(0)
-	for m.bytes >= small[0].size() {
-		one := m.take(2900, 2)
-		if !slices.Contains(small, one) || len(one.bytes) != 2900 || len(one.events) != 2 {
-			break
+	if n, most := m.bytes/small[0].size(), m.limit/small[0].size(); n != most {
+		t.Errorf("%d of the size that was wanted last are free, want %d, and no other", n, most)
+	}
+	for range m.bytes / small[0].size() {
+		if one := m.take(2900, 2); !slices.Contains(small, one) || len(one.bytes) != 2900 || len(one.events) != 2 {
+			t.Fatalf("memory was made while there was some, or has %d bytes for 2900", len(one.bytes))
 		}
-		kept += one.size()
 	}
-	if kept == 0 {
-		t.Error("nothing is kept")
+	if m.bytes != 0 {
+		t.Errorf("%d bytes are free when all are taken", m.bytes)
 	}
-	m.forget()
+	m.take(200_000, 1).free()
+	if m.bytes != 0 {
+		t.Errorf("%d bytes are free, of which one takes more than may be", m.bytes)
+	}
 	small[0].free()
 	if n := m.forget(); n != small[0].size() || m.bytes != 0 {
 		t.Errorf("%d bytes were dropped, %d are left", n, m.bytes)
 	}
 }
 
-// TestFreeMemoryIsWhatIsWanted: what is free of a size and never wanted leaves room for
-// another size that is wanted again and again, be that what takes most.
+// TestFreeMemoryIsWhatIsWanted: what is free of a size, but never wanted at once, leaves
+// room for another size, also where both are wanted all the time.
 func TestFreeMemoryIsWhatIsWanted(t *testing.T) {
 	m := &memories{limit: 1 << 20}
 	var small []*memory
@@ -264,25 +268,21 @@ func TestFreeMemoryIsWhatIsWanted(t *testing.T) {
 		one.free()
 	}
 	known := make(map[*memory]bool)
-	made := 0
-	for i := range surplusEvery {
-		var large []*memory
+	for range 1000 {
+		var taken []*memory
 		for range 3 {
 			one := m.take(200_000, 200)
-			if !known[one] && 3*i > 2*surplusEvery { // it is known by then what is wanted
-				made++
-			}
 			known[one] = true
-			large = append(large, one)
+			taken = append(taken, one)
 		}
-		for _, one := range large {
+		for _, one := range append(taken, m.take(3000, 3)) {
 			one.free()
 		}
 	}
-	if made > 0 {
-		t.Errorf("memory was made %d times although three had been made before", made)
+	if len(known) != 3 {
+		t.Errorf("large memory was made %d times, and three are wanted at once", len(known))
 	}
-	if m.classes[small[0].class].free == nil {
-		t.Error("more was dropped than had to be")
+	if n := len(m.classes[small[0].class]); n < 10 {
+		t.Errorf("%d small ones are left where there is room for more", n)
 	}
 }

@@ -18,12 +18,14 @@ type memory struct {
 	sizes  []uint32
 	// extensions are those of the events, as far as they have found room.
 	extensions []event.Extension
+	freed      uint64 // when, by memories.frees
 }
 
 // memories are those that are free, by their size. They are few: what is free is
-// wanted again at once, as runs come in as they go. Beyond the limit those go that
-// are free for nothing: when small runs follow large ones, many of a size are free
-// that are still wanted, but never as many at once.
+// wanted again at once, as runs come in as they go. What was freed last is taken
+// first, and beyond the limit that goes which has been free for longest: when small
+// runs follow large ones, a size may be wanted all the time, and most of what is free
+// of it never.
 type memories struct {
 	limit int64 // of what all of them take, in bytes
 	// reused is told of what is free; see Options.Reused.
@@ -31,21 +33,9 @@ type memories struct {
 
 	mu      sync.Mutex
 	bytes   int64
-	taken   int // since surplus was reckoned
-	classes [maxClass]sizeClass
+	frees   uint64              // counts
+	classes [maxClass][]*memory // in the order in which they were freed
 }
-
-// sizeClass are the free ones of a size.
-type sizeClass struct {
-	free  []*memory
-	bytes int64
-	// least is how many have been free at the least since surplus was reckoned, and
-	// surplus is what it was before then, less those that have been dropped.
-	least, surplus int
-}
-
-// surplusEvery is after how many that are taken surplus is reckoned.
-const surplusEvery = 1024
 
 const (
 	// leastMemory is the smallest size of the records' memory, as a power of two.
@@ -84,38 +74,16 @@ func (m *memories) take(size, events int) *memory {
 func (m *memories) pop(class int) *memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.taken++; m.taken == surplusEvery {
-		m.reckon()
-	}
-	for _, c := range []*sizeClass{&m.classes[class], &m.classes[class+1]} {
-		if one := c.pop(); one != nil {
+	for _, c := range []*[]*memory{&m.classes[class], &m.classes[class+1]} {
+		if n := len(*c) - 1; n >= 0 {
+			one := (*c)[n]
+			(*c)[n] = nil
+			*c = (*c)[:n]
 			m.bytes -= one.size()
 			return one
 		}
 	}
 	return nil
-}
-
-// reckon finds how many of each size were free all the time.
-func (m *memories) reckon() {
-	m.taken = 0
-	for i := range m.classes {
-		c := &m.classes[i]
-		c.surplus, c.least = c.least, len(c.free)
-	}
-}
-
-func (c *sizeClass) pop() *memory {
-	n := len(c.free) - 1
-	if n < 0 {
-		return nil
-	}
-	one := c.free[n]
-	c.free[n] = nil
-	c.free = c.free[:n]
-	c.bytes -= one.size()
-	c.least = min(c.least, n)
-	return one
 }
 
 // copied gives memory with a copy of records, each of which then is its part of that.
@@ -161,37 +129,33 @@ func (m *memory) free() {
 	m.of.push(m)
 }
 
-// push keeps one for others. Where there are too many then, those go that have been
-// free for nothing, of the size first that takes most thereby.
+// push keeps one for others, and drops those that have been free for longest where
+// there are too many then.
 func (m *memories) push(one *memory) {
+	if one.size() > m.limit {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c := &m.classes[one.class]
-	c.free = append(c.free, one)
-	c.bytes += one.size()
+	m.frees++
+	one.freed = m.frees
+	m.classes[one.class] = append(m.classes[one.class], one)
 	for m.bytes += one.size(); m.bytes > m.limit; {
-		c := m.idlest()
-		m.bytes -= c.pop().size()
-		c.surplus = max(0, c.surplus-1)
+		c := m.oldest()
+		m.bytes -= (*c)[0].size()
+		(*c)[0] = nil
+		*c = (*c)[1:]
 	}
 }
 
-// idlest is the class whose surplus takes most; where none has one, the class that
-// takes most.
-func (m *memories) idlest() (idlest *sizeClass) {
-	most := int64(-1)
+// oldest is the class that has what has been free for longest.
+func (m *memories) oldest() (oldest *[]*memory) {
 	for i := range m.classes {
-		c := &m.classes[i]
-		n := int64(len(c.free))
-		if n == 0 {
-			continue
-		}
-		idle := c.bytes / n * min(n, int64(c.surplus))
-		if idle > most || idle == most && c.bytes > idlest.bytes {
-			idlest, most = c, idle
+		if c := &m.classes[i]; len(*c) > 0 && (oldest == nil || (*c)[0].freed < (*oldest)[0].freed) {
+			oldest = c
 		}
 	}
-	return idlest
+	return oldest
 }
 
 // forget drops all that are free, and gives what they took.
@@ -199,6 +163,6 @@ func (m *memories) forget() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	before := m.bytes
-	m.classes, m.bytes = [maxClass]sizeClass{}, 0
+	m.classes, m.bytes = [maxClass][]*memory{}, 0
 	return before
 }
