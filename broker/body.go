@@ -174,7 +174,7 @@ func (b *bodies) grow(into *body, size int64) error {
 	return nil
 }
 
-// count counts memory that is about to be taken, where there is so much.
+// count counts memory that is about to be taken. It says no where there is not so much.
 func (b *bodies) count(size int64) bool {
 	if b.used.Add(size) > b.limit {
 		b.used.Add(-size)
@@ -183,7 +183,7 @@ func (b *bodies) count(size int64) bool {
 	return true
 }
 
-// reserve is count, with a reason where there is not so much.
+// reserve is count, with an error where there is not so much.
 func (b *bodies) reserve(size int64) error {
 	if !b.count(size) {
 		return refuse(http.StatusServiceUnavailable, "the bodies of the requests at hand fill the %d bytes there are for them; send again later", b.limit).short(ShortageMemory)

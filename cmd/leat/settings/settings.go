@@ -172,7 +172,7 @@ func (s *Server) declareIngress(f *pflag.FlagSet) {
 	bytesVar(f, &s.MaxHeaderBytes, "max-header-bytes", 64<<10, "headers of one request; more gets 431")
 	f.IntVar(&s.MaxHeaderLines, "max-header-lines", 1000, "header lines of one request; more get 431")
 	bytesVar(f, &s.MaxBodyMemory, "max-body-memory", 128<<20, "bodies of all requests at once; more get 503")
-	bytesVar(f, &s.MaxChannelMemory, "max-channel-memory", 64<<20, "bodies, but for those of requests up to 4 KiB, of the requests at once to one broker or channel; more get 429")
+	bytesVar(f, &s.MaxChannelMemory, "max-channel-memory", 64<<20, "memory for the bodies of the requests at once to one broker or channel, by the buffers that they are in; the smallest, of 4 KiB, do not count; more get 429")
 	f.IntVar(&s.MaxRequests, "max-requests", 10_000, "event requests at once; more get 503")
 	f.DurationVar(&s.ReadHeaderTimeout, "read-header-timeout", 10*time.Second, "time to send a request's headers")
 	f.DurationVar(&s.ReadTimeout, "read-timeout", 60*time.Second, "time to send a whole request")
