@@ -141,18 +141,26 @@ func (b *bench) endToEnd(key string, w way) step {
 }
 
 // half sends at a fixed rate; latencies are those from when an event was due
-// until it was delivered, of the events that are due after a while.
-func (b *bench) half(key string, w way, rate func() float64, after time.Duration) step {
+// until it was delivered. Those of the first while are a sample of their own.
+func (b *bench) half(key string, w way, rate func() float64, first time.Duration) step {
 	return step{key, w.server, func(ctx context.Context) (stats.Sample, error) {
-		before := int(rate() * after.Seconds())
-		stamps := load.NewStamps(*w.next+before, int(rate()*b.length.Seconds())+1)
-		sent, took, err := w.send(ctx, load.Plan{Conns: window, Length: after + b.length, Rate: rate()}, stamps)
+		length := first + b.length
+		stamps := load.NewStamps(*w.next, int(rate()*length.Seconds())+1)
+		sent, took, err := w.send(ctx, load.Plan{Conns: window, Length: length, Rate: rate()}, stamps)
 		if err != nil {
 			return stats.Sample{}, err
 		}
-		return stats.Of(sent.Events, took, w.topics[0].Latencies()), nil
+		latencies := w.topics[0].Latencies()
+		if n := min(int(rate()*first.Seconds()), len(latencies)); n > 0 {
+			b.samples[atFirst(key)] = append(b.samples[atFirst(key)], stats.Of(n, first, latencies[:n:n]))
+			latencies = latencies[n:]
+		}
+		return stats.Of(sent.Events, took, latencies), nil
 	}}
 }
+
+// atFirst is the key of the sample of a step's first while.
+func atFirst(key string) string { return key + ", at first" }
 
 // halfRelay is half of the relay's rate, as it was in this turn.
 func (b *bench) halfRelay() float64 {

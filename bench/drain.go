@@ -48,7 +48,7 @@ func (l *backlog) drain(ctx context.Context) error {
 		return err
 	}
 	live := way{l.Group, l.Address, server.Path("many"), load.Event{Data: load.Payload(l.size, "")}, []*load.Topic{topic}, &l.next}
-	if err := l.pairs(ctx, l.half(liveAlone, live, rate, underWay), l.half(liveBeside, live, rate, underWay)); err != nil {
+	if err := l.pairs(ctx, l.half(liveAlone, live, rate, beginning), l.half(liveBeside, live, rate, beginning)); err != nil {
 		return err
 	}
 	return l.measure(ctx, step{"drain alone", l.Group, l.drainAlone})
@@ -59,10 +59,10 @@ const (
 	liveBeside = "live beside a drain"
 )
 
-// underWay is for how long live traffic has run, alone or beside a drain, when its
-// latencies begin to count: a drain that finds nobody beside it takes all there is,
-// and gives way within some milliseconds.
-const underWay = 300 * time.Millisecond
+// beginning is the first while of live traffic, which has rows of its own: a drain
+// that finds nobody beside it takes all there is, until the next look at how long
+// deliveries wait has it give way.
+const beginning = 300 * time.Millisecond
 
 // pairsEach is how many pairs of turns there are, alone and beside a drain, for
 // each turn of other work: one long wait in a turn of two seconds is its p99.
@@ -198,6 +198,8 @@ func (l *backlog) rows() {
 	b.rate("live traffic at half of the relay's rate, alone", liveAlone)
 	b.rate("live traffic at the same rate, beside a subscription that is drained", liveBeside,
 		b.atLeast(0.8, liveBeside, liveAlone, "that alone"), b.p99Beside)
+	b.rate(fmt.Sprintf("live traffic, alone, in the first %v of its turns", beginning), atFirst(liveAlone))
+	b.rate(fmt.Sprintf("live traffic, beside a drain that had no other beside it before, in the first %v", beginning), atFirst(liveBeside))
 	b.rate("that subscription, drained over HTTP beside the live traffic", "drain beside")
 	b.rate("the same, with nothing beside it", "drain alone")
 	b.note("memory backlog", float64(l.most)/1e6)

@@ -21,7 +21,7 @@ func NewStamps(first, n int) *Stamps {
 }
 
 func (s *Stamps) set(n int, at time.Time) {
-	if s == nil || n < s.first || n-s.first >= len(s.since) {
+	if s == nil || n-s.first >= len(s.since) {
 		return
 	}
 	s.since[n-s.first].Store(int64(at.Sub(s.base)))
