@@ -65,9 +65,14 @@ type step struct {
 
 // turns makes all steps, one after another, as often as is asked for.
 func (b *bench) turns(ctx context.Context, steps []step) error {
-	for turn := range b.runs {
+	return b.repeat(ctx, b.runs, steps)
+}
+
+// repeat makes all steps, one after another, n times.
+func (b *bench) repeat(ctx context.Context, n int, steps []step) error {
+	for turn := range n {
 		for _, s := range steps {
-			progress("turn %d of %d: %s", turn+1, b.runs, s.key)
+			progress("turn %d of %d: %s", turn+1, n, s.key)
 			if err := b.measure(ctx, s); err != nil {
 				return fmt.Errorf("%s: %w", s.key, err)
 			}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/leat-dev/leat/bench/load"
@@ -19,6 +18,9 @@ import (
 const (
 	window = 256
 	fan    = 10
+	// halvesEach is how many turns at half of the relay's rate there are for each turn
+	// of other work: one long wait in a turn of two seconds is its p99.
+	halvesEach = 3
 )
 
 // way is one from the client to the subscriber.
@@ -81,12 +83,16 @@ func deliverPart(ctx context.Context, b *bench) (err error) {
 		b.endToEnd("relay", ways["relay"]),
 		b.endToEnd("deliver", ways["leat"]),
 		b.endToEnd("fan-out", ways["fan"]),
+	}
+	b.deliverRows()
+	if err := b.turns(ctx, steps); err != nil {
+		return err
+	}
+	return b.repeat(ctx, b.runs*halvesEach, []step{
 		b.sync("sync beside", disks[0], 4<<10),
 		b.half("relay at half", ways["relay"], b.halfRelay, 0),
 		b.half("deliver at half", ways["leat"], b.halfRelay, 0),
-	}
-	b.deliverRows()
-	return b.turns(ctx, steps)
+	})
 }
 
 // subscribe makes a broker with n triggers that take everything.
@@ -162,14 +168,8 @@ func (b *bench) half(key string, w way, rate func() float64, first time.Duration
 // atFirst is the key of the sample of a step's first while.
 func atFirst(key string) string { return key + ", at first" }
 
-// halfRelay is half of the relay's rate, as it was in this turn.
-func (b *bench) halfRelay() float64 {
-	all := b.samples["relay"]
-	if len(all) == 0 {
-		return math.NaN()
-	}
-	return all[len(all)-1].Rate / 2
-}
+// halfRelay is half of the relay's rate, its median.
+func (b *bench) halfRelay() float64 { return b.median("relay").Rate / 2 }
 
 func (b *bench) deliverRows() {
 	b.rate("net/http as a relay, W=256", "relay")
