@@ -246,6 +246,15 @@ func TestFreeMemoryIsBounded(t *testing.T) {
 	if m.bytes != 0 {
 		t.Errorf("%d bytes are free when all are taken", m.bytes)
 	}
+	small[0].free()
+	for _, c := range []struct {
+		size int
+		free bool
+	}{{4000, false}, {1200, false}, {1700, true}} {
+		if one := m.take(c.size, 1); (one == small[0]) != c.free {
+			t.Errorf("%d bytes were given memory of %d: %v, want %v", c.size, cap(small[0].bytes), !c.free, c.free)
+		}
+	}
 	m.take(200_000, 1).free()
 	if m.bytes != 0 {
 		t.Errorf("%d bytes are free, of which one takes more than may be", m.bytes)

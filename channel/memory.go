@@ -40,8 +40,10 @@ type memories struct {
 const (
 	// leastMemory is the smallest size of the records' memory, as a power of two.
 	leastMemory = 9
-	// maxClass is beyond the class of anything that is read.
-	maxClass = 4 * 32
+	// perDouble is how many classes there are for each power of two.
+	perDouble = 4
+	// maxClass is beyond the class of anything that is read, and twice that.
+	maxClass = perDouble * 32
 	// usualExtensions is for how many extensions of an event there is room at first.
 	usualExtensions = 3
 )
@@ -53,9 +55,9 @@ func classOf(size int) (class, room int) {
 		return 0, 1 << leastMemory
 	}
 	e := bits.Len(uint(size-1)) - 1 // 1<<e < size <= 2<<e
-	quarter := 1 << (e - 2)
+	quarter := 1 << e / perDouble
 	n := (size - 1<<e + quarter - 1) / quarter // 1 to 4
-	return 4*(e-leastMemory) + n, 1<<e + n*quarter
+	return perDouble*(e-leastMemory) + n, 1<<e + n*quarter
 }
 
 // take gives memory for the records of so many bytes, and their events.
@@ -70,11 +72,13 @@ func (m *memories) take(size, events int) *memory {
 	return one
 }
 
-// pop takes one that is free, of a class or the next one; nil: there is none.
+// pop takes one that is free, of a class or of up to twice its size, as runs are of
+// many sizes; nil: there is none.
 func (m *memories) pop(class int) *memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, c := range []*[]*memory{&m.classes[class], &m.classes[class+1]} {
+	for i := range 1 + perDouble {
+		c := &m.classes[class+i]
 		if n := len(*c) - 1; n >= 0 {
 			one := (*c)[n]
 			(*c)[n] = nil

@@ -263,7 +263,7 @@ func (p *raftPartition) load(row raftlog.Row) (*run, int64, error) {
 		in.free()
 	}
 	c.decode(&s.memories, r)
-	return r, int64(whole) + int64(r.count)*decodedSize, nil
+	return r, int64(max(whole, cap(c.memory.bytes))) + int64(r.count)*decodedSize, nil
 }
 
 func (p *raftPartition) damaged(from, to uint64, err error) error {

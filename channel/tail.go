@@ -218,7 +218,7 @@ func (t *tail) add(e *raftlog.Entry, runs []*run) {
 	t.bytes += size
 	t.evict(t.limit)
 	if t.first > len(t.entries)/2 {
-		t.entries = slices.Clone(t.entries[t.first:])
+		t.entries = slices.Delete(t.entries, 0, t.first)
 		t.first = 0
 	}
 }

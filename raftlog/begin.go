@@ -84,12 +84,23 @@ func (c *coalescer) begin(w waiter, cmd ...[]byte) error {
 	return nil
 }
 
-// The room for waiters that is kept for later batches: so much as several take that
-// are being told while others fill.
+// What is kept for later batches, of their own and of the room for waiters: so much as
+// several take that are being told while others fill.
 const (
 	mostSpare     = 4
 	mostSpareRoom = 2048
 )
+
+// emptyBatch is one that takes commands; mu is held.
+func (c *coalescer) emptyBatch() *batch {
+	n := len(c.unused)
+	if n == 0 {
+		return new(batch)
+	}
+	b := c.unused[n-1]
+	c.unused = c.unused[:n-1]
+	return b
+}
 
 // waiting is room for those who wait for a batch; mu is held.
 func (c *coalescer) waiting() (room []waiter) {
@@ -99,15 +110,20 @@ func (c *coalescer) waiting() (room []waiter) {
 	return room
 }
 
-// keepRoom takes back the room of waiters who have all been told.
-func (c *coalescer) keepRoom(waiters []waiter) {
-	if cap(waiters) > mostSpareRoom {
-		return
-	}
+// keep takes back a batch, unless somebody waits on it, and the room of its waiters,
+// who have all been told.
+func (c *coalescer) keep(b *batch, waiters []waiter) {
 	clear(waiters)
+	unused := b.done == nil
+	if unused {
+		*b = batch{}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.spare) < mostSpare {
+	if unused && len(c.unused) < mostSpare {
+		c.unused = append(c.unused, b)
+	}
+	if cap(waiters) <= mostSpareRoom && len(c.spare) < mostSpare {
 		c.spare = append(c.spare, waiters[:0])
 	}
 }
@@ -198,7 +214,7 @@ func (c *coalescer) answer(b *batch, waiters []waiter) {
 		c.telling.Go(func() { // run waits for its end
 			c.tell(some, b.results, b.err)
 			if left.Add(-int64(len(some))) == 0 {
-				c.keepRoom(waiters)
+				c.keep(b, waiters)
 			}
 		})
 	}
@@ -211,7 +227,7 @@ func (c *coalescer) told(b *batch, waiters []waiter) {
 	}
 	defer c.telling.Done()
 	c.tell(waiters, b.results, b.err)
-	c.keepRoom(waiters)
+	c.keep(b, waiters)
 }
 
 func (c *coalescer) tell(waiters []waiter, results []any, err error) {

@@ -331,3 +331,50 @@ func TestRoomOfWaitersIsUsedAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestBatchesAreUsedAgain once all in them have been told, but not those that somebody
+// still has to look at.
+func TestBatchesAreUsedAgain(t *testing.T) {
+	beginning(t, func(c *coalescer, o *outcomes, begin func(string, time.Duration), release chan error, _ func()) {
+		want := map[string]error{}
+		round := func(n int, beside func()) (used *batch) {
+			for range n {
+				name := fmt.Sprint(len(want))
+				begin(name, time.Hour)
+				want[name] = nil
+			}
+			used = c.queue[0]
+			beside()
+			c.flush()
+			release <- nil
+			synctest.Wait()
+			o.expect(t, want)
+			return used
+		}
+		first := round(3, func() {})
+		if again := round(1, func() {}); again != first {
+			t.Error("a batch was made where one was free")
+		}
+		answer := make(chan any, 1)
+		round(2, func() {
+			go func() {
+				result, err := c.propose(context.Background(), Events, []byte("proposed"))
+				answer <- errors.Join(err, expectEqual(result, "proposed"))
+			}()
+			synctest.Wait()
+		})
+		if err := <-answer; err != nil {
+			t.Errorf("who waits beside those who are told: %v", err)
+		}
+		if len(c.unused) != 0 {
+			t.Error("a batch that somebody waits on is used again")
+		}
+	})
+}
+
+func expectEqual(got, want any) error {
+	if got != want {
+		return fmt.Errorf("got %v, want %v", got, want)
+	}
+	return nil
+}

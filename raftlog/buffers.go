@@ -57,7 +57,7 @@ func (b *Buffer) Release() {
 // entries are not kept in such buffers one that would fill most of it has its own
 // memory at once, as has a large one where the last one was alone. mu is held.
 func (c *coalescer) newBatch(size int) *batch {
-	b := &batch{done: make(chan struct{})}
+	b := c.emptyBatch()
 	whole := entryHeaderSize + size
 	switch {
 	case c.reuse && whole <= c.maxEntry:

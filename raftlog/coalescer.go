@@ -41,12 +41,21 @@ type batch struct {
 	sums    []segment.Sum
 	n       int
 	size    int64 // what it counts against the bound of pending bytes
-	done    chan struct{}
+	// done is closed when it is known what has become of the batch; nil: nobody
+	// waits on it, so that the batch may be used again.
+	done chan struct{}
 	// waiters are those who began commands and do not wait on done.
 	waiters []waiter
 	// Set before done is closed.
 	results []any
 	err     error
+}
+
+// end tells those who wait on done.
+func (b *batch) end() {
+	if b.done != nil {
+		close(b.done)
+	}
 }
 
 // coalescer packs the commands of many callers into one raft entry: while one
@@ -78,6 +87,7 @@ type coalescer struct {
 	// beginning is when the first command began since the last flush; zero: none has.
 	beginning time.Time
 	spare     [][]waiter // room for those who wait for later batches
+	unused    []*batch   // for later ones
 
 	// reuse: entries are kept in memory that is used again, too. reused, unless nil,
 	// is given such memory before that.
@@ -149,6 +159,9 @@ func (c *coalescer) add(class Class, cmd ...[]byte) (b *batch, i int, err error)
 		return nil, 0, err
 	}
 	i = b.n - 1
+	if b.done == nil {
+		b.done = make(chan struct{})
+	}
 	if c.reuse && len(room) >= copiedBeside {
 		c.copyBeside(b, room, cmd)
 	} else {
@@ -298,7 +311,7 @@ func (c *coalescer) complete(b *batch) []waiter {
 		b.lent.Release()
 	}
 	b.buf, b.lent = nil, nil
-	close(b.done)
+	b.end()
 	return waiters
 }
 
@@ -337,7 +350,7 @@ func (c *coalescer) refuse() {
 	c.mu.Unlock()
 	for _, b := range queue {
 		b.err = ErrClosed
-		close(b.done)
+		b.end()
 		c.mu.Lock()
 		waiters := c.takeWaiters(b)
 		c.mu.Unlock()

@@ -28,6 +28,7 @@ type committer struct {
 	ahead        atomic.Bool
 	stored, told atomic.Uint64
 	term         uint64
+	writing      raft.Log // the entry that is in flight
 
 	telling chan struct{} // a token: held by who tells raft
 	late    chan struct{} // wakes run: raft has much to be told of
@@ -86,7 +87,9 @@ func (c *committer) store(data []byte, in *Buffer, sums []segment.Sum) ([]any, e
 	if c.g.raft.State() != raft.Leader {
 		return nil, ErrNotLeader
 	}
-	l := &raft.Log{Index: c.stored.Load() + 1, Term: c.term, Type: raft.LogCommand, Data: data, AppendedAt: time.Now()}
+	l := &c.writing
+	*l = raft.Log{Index: c.stored.Load() + 1, Term: c.term, Type: raft.LogCommand, Data: data, AppendedAt: time.Now()}
+	defer func() { l.Data = nil }() // it may be used again
 	switch err := c.g.log.StoreSummed(l, sums); {
 	case errors.Is(err, segment.ErrFull):
 		return nil, refusal(err)

@@ -34,6 +34,7 @@ type fsm struct {
 	seen     atomic.Uint64
 	saw      func()
 	lastTime int64
+	applying Entry    // the entry that is applied
 	commands [][]byte // room for those of an entry that is applied
 	failed   error    // why a restore at the start failed
 	// end is asked at the start for the log's last entry, where nobody else can
@@ -94,7 +95,7 @@ func (f *fsm) passOver(index uint64) {
 	}
 }
 
-// mostCommandRoom is how many commands the room that is kept has at most.
+// mostCommandRoom is for how many commands, and rows, room is kept at most.
 const mostCommandRoom = 4096
 
 func (f *fsm) apply(l *raft.Log, in *Buffer) any {
@@ -104,9 +105,14 @@ func (f *fsm) apply(l *raft.Log, in *Buffer) any {
 		f.fatal(err)
 		return err
 	}
-	e := &Entry{Index: l.Index, Term: l.Term, Time: t, Commands: commands, TakeRows: f.store.AddRows, Buffer: in, room: cap(l.Data)}
+	e := &f.applying
+	*e = Entry{Index: l.Index, Term: l.Term, Time: t, Commands: commands, TakeRows: f.store.AddRows, Buffer: in, rows: e.rows[:0], room: cap(l.Data)}
 	results := f.machine.Apply(e)
 	e.IndexRows()
+	rows := e.rows
+	if *e = (Entry{}); cap(rows) <= mostCommandRoom {
+		e.rows = rows
+	}
 	if clear(commands); cap(commands) <= mostCommandRoom {
 		f.commands = commands
 	}

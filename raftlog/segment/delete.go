@@ -266,7 +266,9 @@ func (s *Store) writable(g *segment) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.addRows(rows)
+	s.mu.Lock()
+	s.addRows(w, rows)
+	s.mu.Unlock()
 	w.file, err = s.o.FS.OpenReadWrite(g.path)
 	return w, err
 }

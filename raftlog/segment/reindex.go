@@ -31,7 +31,7 @@ func RebuildIndex(fsys vfs.FS, dir string, number uint64, rows []Row) (err error
 			return fmt.Errorf("%s holds entries %d to %d, but a row is of entry %d", g.path, g.first, g.last, r.Index)
 		}
 	}
-	g.addRows(rows)
+	s.addRows(g, rows)
 	foot := g.footer()
 	if err := keepFrom(fsys, g, foot.body); err != nil {
 		return err

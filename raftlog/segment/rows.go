@@ -7,9 +7,9 @@ import (
 	"sort"
 )
 
-// addRows takes the rows of entries in order. A row that goes on where the one
-// before it ended, in the same entry, becomes part of that.
-func (g *segment) addRows(rows []Row) {
+// addRows takes the rows of entries of a segment in order. A row that goes on where the
+// one before it ended, in the same entry, becomes part of that. mu is held.
+func (s *Store) addRows(g *segment, rows []Row) {
 	for _, r := range rows {
 		k := rowKey{r.Key, r.Kind}
 		list := g.rows[k]
@@ -20,7 +20,31 @@ func (g *segment) addRows(rows []Row) {
 				continue
 			}
 		}
-		g.rows[k] = append(list, r)
+		g.rows[k] = append(s.roomFor(list), r)
+	}
+}
+
+// fewRows are not worth the memory that many lay in.
+const fewRows = 1024
+
+// roomFor gives a list of rows that is full the memory that those of an earlier segment
+// lay in, where that is larger. mu is held.
+func (s *Store) roomFor(list []Row) []Row {
+	if n := len(list); n < cap(list) || n < fewRows || n >= cap(s.rowRoom) {
+		return list
+	}
+	room := s.rowRoom
+	s.rowRoom = nil
+	return append(room, list...)
+}
+
+// keepRoom has the memory of a segment's longest list of rows used again, once its
+// index is on disk. mu is held.
+func (s *Store) keepRoom(g *segment) {
+	for _, list := range g.rows {
+		if cap(list) > max(cap(s.rowRoom), fewRows) {
+			s.rowRoom = list[:0]
+		}
 	}
 }
 
@@ -70,7 +94,7 @@ func (s *Store) AddRows(index uint64, rows []Row) {
 	if g == nil || g.indexed() {
 		return
 	}
-	g.addRows(rows)
+	s.addRows(g, rows)
 	if g.sealed && g.last == index || before < g.first {
 		s.wakeUp()
 	}
@@ -270,7 +294,7 @@ func (s *Store) RestoreRows(upTo uint64, rows []Row) {
 	}
 	for _, r := range rows {
 		if g := s.segmentOf(r.Index); g != nil && !g.indexed() {
-			g.addRows([]Row{r})
+			s.addRows(g, []Row{r})
 		}
 	}
 	s.wakeUp()

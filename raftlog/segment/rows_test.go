@@ -251,3 +251,39 @@ func flip(t testing.TB, fsys *memfs.FS, path string, at int64, bits byte) {
 		t.Fatal(err)
 	}
 }
+
+// TestMemoryOfManyRowsIsUsedAgain for those of a later segment, and all are found
+// meanwhile, in memory or in an index.
+func TestMemoryOfManyRowsIsUsedAgain(t *testing.T) {
+	s := loadLog(t, memfs.New(0))
+	defer closeLog(t, s)
+	const each, last = 60, 400
+	row := func(entry, i uint64) Row { // none goes on where the one before it ends
+		return Row{Key: 1, Base: (entry*each + i) * 10, Count: 5, Bytes: 50, Index: entry, Time: int64(entry)}
+	}
+	again := 0
+	for entry := uint64(1); entry <= last; entry++ {
+		write(t, s, entry, entry, 1)
+		var rows []Row
+		for i := range uint64(each) {
+			rows = append(rows, row(entry, i))
+		}
+		room := s.rowRoom
+		s.AddRows(entry, rows)
+		if room != nil && s.rowRoom == nil {
+			again++
+		}
+		s.keepUp()
+		for i := range uint64(each) {
+			for _, of := range []uint64{entry, entry/2 + 1} {
+				want := row(of, i)
+				if r, ok, err := s.Find(1, 0, want.Base+3); err != nil || !ok || r != want {
+					t.Fatalf("at entry %d: %+v, %v, %v; want %+v", entry, r, ok, err, want)
+				}
+			}
+		}
+	}
+	if segments := len(s.Segments()); again < segments/2 || segments < 6 {
+		t.Errorf("memory was used again %d times in %d segments", again, segments)
+	}
+}

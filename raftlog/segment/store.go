@@ -124,6 +124,7 @@ type Store struct {
 	// deletions counts the deletions: what was read beside one may be something else.
 	deletions uint64
 	covered   uint64                // entries up to here have had their rows
+	rowRoom   []Row                 // room for those of a segment; nil: there is none
 	refs      map[rowKey][]*segment // segments whose index has rows of the key
 	failed    error                 // the first failed write: nothing is written after it
 	closed    bool

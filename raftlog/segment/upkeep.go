@@ -281,6 +281,7 @@ func (s *Store) writeNextIndex() (bool, error) {
 	}
 	s.mu.Lock()
 	g.size = size
+	s.keepRoom(g)
 	g.index, g.rows, g.positions = x, nil, nil
 	file := g.file
 	g.file = nil
