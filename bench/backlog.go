@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/leat-dev/leat/bench/load"
 	"github.com/leat-dev/leat/bench/server"
@@ -47,19 +48,27 @@ func backlogPart(ctx context.Context, b *bench) (err error) {
 	return nil
 }
 
-// fill stores the events, and measures how fast single ones are taken before
-// and after.
+// fill stores the events, and measures how fast single ones are taken then, in turns
+// with a server that has few.
 func (l *backlog) fill(ctx context.Context) error {
-	if err := l.store(ctx, few); err != nil {
+	early := &backlog{bench: l.bench}
+	var err error
+	if early.Server, err = l.startLeat(ctx, "few"); err != nil {
 		return err
 	}
-	if err := l.publish(ctx, "publish after few"); err != nil {
+	defer early.Kill()
+	if err := early.Broker(ctx, "many"); err != nil {
 		return err
 	}
-	if err := l.store(ctx, l.backlog-l.next); err != nil {
+	if err := errors.Join(early.store(ctx, few), l.store(ctx, l.backlog)); err != nil {
 		return err
 	}
-	if err := l.publish(ctx, "publish after many"); err != nil {
+	for _, each := range []*backlog{early, l} {
+		if _, err := each.publish(ctx, warmUp); err != nil {
+			return err
+		}
+	}
+	if err := l.turns(ctx, []step{early.publishing("publish after few"), l.publishing("publish after many")}); err != nil {
 		return err
 	}
 	return l.resident()
@@ -86,12 +95,14 @@ func (l *backlog) store(ctx context.Context, n int) error {
 	return nil
 }
 
-func (l *backlog) publish(ctx context.Context, key string) error {
-	return l.turns(ctx, []step{{key, l.Group, func(ctx context.Context) (stats.Sample, error) {
-		sent, err := load.Send(ctx, load.Plan{Address: l.Address, Conns: window, Length: l.length, First: l.next, Request: l.request()})
-		l.next += sent.Events
-		return stats.Of(sent.Events, sent.Took, sent.Latencies), err
-	}}})
+func (l *backlog) publishing(key string) step {
+	return step{key, l.Group, func(ctx context.Context) (stats.Sample, error) { return l.publish(ctx, l.length) }}
+}
+
+func (l *backlog) publish(ctx context.Context, length time.Duration) (stats.Sample, error) {
+	sent, err := load.Send(ctx, load.Plan{Address: l.Address, Conns: window, Length: length, First: l.next, Request: l.request()})
+	l.next += sent.Events
+	return stats.Of(sent.Events, sent.Took, sent.Latencies), err
 }
 
 func (l *backlog) request() load.Request {
