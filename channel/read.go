@@ -263,7 +263,8 @@ func (p *raftPartition) load(row raftlog.Row) (*run, int64, error) {
 		in.free()
 	}
 	c.decode(&s.memories, r)
-	return r, int64(max(whole, cap(c.memory.bytes))) + int64(r.count)*decodedSize, nil
+	// Memory that is used again may have more room than this run needs.
+	return r, max(int64(whole)+int64(r.count)*decodedSize, c.memory.size()), nil
 }
 
 func (p *raftPartition) damaged(from, to uint64, err error) error {
