@@ -295,3 +295,29 @@ func TestFreeMemoryIsWhatIsWanted(t *testing.T) {
 		t.Errorf("%d small ones are left where there is room for more", n)
 	}
 }
+
+// TestCacheCountsTheRoomOfWhatItKeeps: memory that held more events than are read into
+// it counts as all that it takes.
+func TestCacheCountsTheRoomOfWhatItKeeps(t *testing.T) {
+	log, _, ch := openGroup(t, Options{TailBytes: 1, CacheBytes: 4 << 20}, raftlog.Options{MaxEntryBytes: 64 << 10, Reuse: true})
+	shard := log.shard
+	for i := range 2 { // the newest stays in the tail
+		if err := ch.Append(t.Context(), someEvents(i, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	large := shard.memories.take(500, 1000)
+	takes := large.size()
+	large.free()
+	var l Loan
+	defer l.Return()
+	if err := ch.Partitions()[0].(Lender).Lend(t.Context(), 0, 1, 1<<20, &l); err != nil {
+		t.Fatal(err)
+	}
+	if shard.memories.bytes != 0 {
+		t.Fatal("the event lies in memory of its own: nothing is tested")
+	}
+	if n := shard.cache.bytes; n < takes {
+		t.Errorf("the cache counts %d bytes, what it keeps takes %d", n, takes)
+	}
+}

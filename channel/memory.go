@@ -60,10 +60,14 @@ func classOf(size int) (class, room int) {
 	return perDouble*(e-leastMemory) + n, 1<<e + n*quarter
 }
 
-// take gives memory for the records of so many bytes, and their events.
-func (m *memories) take(size, events int) *memory {
+// take gives memory for the records of so many bytes, and their events. It may have
+// twice the room, or more for events: whoever keeps it counts what it takes.
+func (m *memories) take(size, events int) *memory { return m.within(perDouble, size, events) }
+
+// within is take of memory that is larger by so many classes at most.
+func (m *memories) within(wider, size, events int) *memory {
 	class, room := classOf(size)
-	one := m.pop(class)
+	one := m.pop(class, wider)
 	if one == nil {
 		one = &memory{of: m, class: class, bytes: make([]byte, room)}
 	}
@@ -72,12 +76,12 @@ func (m *memories) take(size, events int) *memory {
 	return one
 }
 
-// pop takes one that is free, of a class or of up to twice its size, as runs are of
-// many sizes; nil: there is none.
-func (m *memories) pop(class int) *memory {
+// pop takes one that is free, of a class or of one that is larger by so many at most,
+// as runs are of many sizes; nil: there is none.
+func (m *memories) pop(class, wider int) *memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for i := range 1 + perDouble {
+	for i := range 1 + wider {
 		c := &m.classes[class+i]
 		if n := len(*c) - 1; n >= 0 {
 			one := (*c)[n]
@@ -91,12 +95,14 @@ func (m *memories) pop(class int) *memory {
 }
 
 // copied gives memory with a copy of records, each of which then is its part of that.
+// It is of about the size: a tail has counted the records only, before it was known
+// that somebody asks for the events.
 func (m *memories) copied(records [][]byte, events int) *memory {
 	size := 0
 	for _, r := range records {
 		size += len(r)
 	}
-	one := m.take(size, events)
+	one := m.within(1, size, events)
 	rest := one.bytes
 	for i, r := range records {
 		n := copy(rest, r)

@@ -44,8 +44,9 @@ const (
 )
 
 // Entry is one committed log entry: commands in the order they are applied. It is
-// good until Apply returns. Its byte slices alias shared memory and must not be modified. They may be kept,
-// with all that they lie in; where that is a Buffer, for as long as it is held.
+// good until Apply returns. Its byte slices alias shared memory and must not be
+// modified. They may be kept, with all that they lie in; where that is a Buffer, for
+// as long as it is held.
 type Entry struct {
 	Index uint64
 	Term  uint64

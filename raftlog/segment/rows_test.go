@@ -252,21 +252,23 @@ func flip(t testing.TB, fsys *memfs.FS, path string, at int64, bits byte) {
 	}
 }
 
-// TestMemoryOfManyRowsIsUsedAgain for those of a later segment, and all are found
-// meanwhile, in memory or in an index.
+// TestMemoryOfManyRowsIsUsedAgain for those of a later segment, of one key, and all are
+// found meanwhile, in memory or in an index.
 func TestMemoryOfManyRowsIsUsedAgain(t *testing.T) {
 	s := loadLog(t, memfs.New(0))
 	defer closeLog(t, s)
-	const each, last = 60, 400
-	row := func(entry, i uint64) Row { // none goes on where the one before it ends
-		return Row{Key: 1, Base: (entry*each + i) * 10, Count: 5, Bytes: 50, Index: entry, Time: int64(entry)}
+	const keys, each, last = 2, 60, 400
+	row := func(key uint32, entry, i uint64) Row { // none goes on where the one before it ends
+		return Row{Key: key, Base: (entry*each + i) * 10, Count: 5, Bytes: 50 * key, Index: entry, Time: int64(entry)}
 	}
 	again := 0
 	for entry := uint64(1); entry <= last; entry++ {
 		write(t, s, entry, entry, 1)
 		var rows []Row
-		for i := range uint64(each) {
-			rows = append(rows, row(entry, i))
+		for key := range uint32(keys) {
+			for i := range uint64(each) {
+				rows = append(rows, row(key, entry, i))
+			}
 		}
 		room := s.rowRoom
 		s.AddRows(entry, rows)
@@ -275,10 +277,12 @@ func TestMemoryOfManyRowsIsUsedAgain(t *testing.T) {
 		}
 		s.keepUp()
 		for i := range uint64(each) {
-			for _, of := range []uint64{entry, entry/2 + 1} {
-				want := row(of, i)
-				if r, ok, err := s.Find(1, 0, want.Base+3); err != nil || !ok || r != want {
-					t.Fatalf("at entry %d: %+v, %v, %v; want %+v", entry, r, ok, err, want)
+			for key := range uint32(keys) {
+				for _, of := range []uint64{entry, entry/2 + 1} {
+					want := row(key, of, i)
+					if r, ok, err := s.Find(key, 0, want.Base+3); err != nil || !ok || r != want {
+						t.Fatalf("at entry %d: %+v, %v, %v; want %+v", entry, r, ok, err, want)
+					}
 				}
 			}
 		}
